@@ -1,0 +1,55 @@
+"""Health and metrics over HTTP, on a port of their own.
+
+`/healthz` the process lives (its connection to the bus is not lost for good), `/readyz` it can do its job now,
+`/metrics` Prometheus.
+"""
+
+from collections.abc import Awaitable, Callable
+
+from aiohttp import web
+
+from harkara_chassis.metrics import exposition
+
+Problems = Callable[[], Awaitable[list[str]]]
+
+
+class AdminServer:
+    """Serves the three pages. `problems` tells why the service is not ready; an empty list is ready."""
+
+    def __init__(self, host: str, port: int, alive: Callable[[], bool], problems: Problems) -> None:
+        self._alive = alive
+        self._problems = problems
+        app = web.Application()
+        app.add_routes(
+            [
+                web.get("/healthz", self._healthz),
+                web.get("/readyz", self._readyz),
+                web.get("/metrics", self._metrics),
+            ]
+        )
+        self._runner = web.AppRunner(app, access_log=None, handle_signals=False)
+        self._host = host
+        self._port = port
+
+    async def start(self) -> None:
+        await self._runner.setup()
+        await web.TCPSite(self._runner, self._host, self._port).start()
+
+    @property
+    def port(self) -> int:
+        """The port it listens on, also where the system chose it."""
+        address: tuple[str, int] = self._runner.addresses[0]
+        return address[1]
+
+    async def close(self) -> None:
+        await self._runner.cleanup()
+
+    async def _healthz(self, _: web.Request) -> web.Response:
+        return web.json_response({"alive": True}) if self._alive() else web.json_response({"alive": False}, status=503)
+
+    async def _readyz(self, _: web.Request) -> web.Response:
+        problems = await self._problems()
+        return web.json_response({"ready": not problems, "problems": problems}, status=503 if problems else 200)
+
+    async def _metrics(self, _: web.Request) -> web.Response:
+        return web.Response(body=exposition(), content_type="text/plain")

@@ -1,0 +1,222 @@
+"""The one way to handle an event, in one place.
+
+    take what is there -> decode -> handler (decides, one database transaction) -> publish all results, await every
+    acknowledgement -> acknowledge the inputs
+
+The acknowledgement comes last, event ids are deterministic and tables have natural keys: a crash at any point repeats
+work and loses or doubles nothing. What cannot be read goes to DEAD on first sight; a batch whose handler fails is taken
+event by event, and what still fails after its last delivery goes to DEAD alone.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+
+from harkara_chassis import envelope
+from harkara_chassis.dead import dead_letter
+from harkara_chassis.envelope import Bad, Received
+from harkara_chassis.faults import MAX_DELIVERIES, MAX_RETRY_S, is_passing, retry_delay_s
+from harkara_chassis.metrics import BATCH_SECONDS, BATCH_SIZE, EVENTS_DEAD, EVENTS_HANDLED, HANDLER_ERRORS
+from harkara_chassis.publisher import Publisher
+from harkara_chassis.pull import Pull
+from harkara_chassis.tracing import Tracing, traces_of
+from harkara_contracts.consumers import ConsumerSpec
+from harkara_contracts.events import Event
+from harkara_contracts.subjects import Lane
+
+logger = logging.getLogger(__name__)
+
+Handler = Callable[[Sequence[Event]], Awaitable[Sequence[Event]]]
+
+_PASSING_BACKOFF_S = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class _Item:
+    """One stream message and the events in it."""
+
+    message: Msg
+    events: list[Received]
+
+
+class LaneLoop:
+    """One service's loop over one stream in one lane; it waits for no other loop.
+
+    Args:
+        client: the bus connection.
+        spec: what is read.
+        lane: in which lane.
+        handler: events in, events out.
+        publisher: of the service.
+        tracing: of the service.
+        concurrency: handler calls at once, each for events of one subject; 1 keeps the order of the stream.
+        max_events: upper bound of one handler call.
+    """
+
+    def __init__(
+        self,
+        client: Client,
+        spec: ConsumerSpec,
+        lane: Lane,
+        handler: Handler,
+        publisher: Publisher,
+        tracing: Tracing,
+        *,
+        concurrency: int = 1,
+        max_events: int = 512,
+    ) -> None:
+        self.durable = spec.durable(lane)
+        self._service = spec.service
+        self._handler = handler
+        self._publisher = publisher
+        self._tracing = tracing
+        self._concurrency = concurrency
+        self._max_events = max_events
+        self._classes = {f"{event.domain}.v{event.major}.{event.event}": event for event in spec.events}
+        self.pull = Pull(
+            client, spec.stream.name, self.durable, batch=64 * concurrency, ack_wait_s=spec.ack_wait_s(lane)
+        )
+        self._stopping = asyncio.Event()
+        self._calls: set[asyncio.Task[None]] = set()
+        self._room: dict[str, asyncio.Semaphore] = {}
+        self._handled = EVENTS_HANDLED.labels(self.durable)
+        self._sizes = BATCH_SIZE.labels(self.durable)
+        self._seconds = BATCH_SECONDS.labels(self.durable)
+
+    async def run(self) -> None:
+        """Handle events until `stop()`."""
+        await self.pull.start()
+        while messages := await self.pull.take():
+            items = [item for message in messages if (item := await self._open(message)) is not None]
+            for group in self._groups(items):
+                if self._concurrency == 1:
+                    await self._handle(group)
+                else:
+                    await self._start(group)
+
+    async def stop(self) -> None:
+        """Take no more, finish what is in hand; what was not begun is given back."""
+        self._stopping.set()
+        await self.pull.stop()
+        if self._calls:
+            await asyncio.wait(self._calls)
+
+    async def _start(self, group: list[_Item]) -> None:
+        room = self._room.setdefault(group[0].message.subject, asyncio.Semaphore(self._concurrency))
+        await room.acquire()
+        call = asyncio.create_task(self._handle(group))
+        self._calls.add(call)
+
+        def done(_: asyncio.Task[None]) -> None:
+            self._calls.discard(call)
+            room.release()
+
+        call.add_done_callback(done)
+
+    def _groups(self, items: list[_Item]) -> list[list[_Item]]:
+        """Cut what was taken into handler calls of bounded size; concurrent calls get one subject each."""
+        groups: list[list[_Item]] = []
+        size = 0
+        subject: str | None = None
+        if self._concurrency > 1:
+            items = sorted(items, key=lambda item: item.message.subject)  # stable: the order within a subject stays
+        for item in items:
+            full = size + len(item.events) > self._max_events
+            apart = self._concurrency > 1 and item.message.subject != subject
+            if not groups or full or apart:
+                groups.append([])
+                size = 0
+                subject = item.message.subject
+            groups[-1].append(item)
+            size += len(item.events)
+        return groups
+
+    async def _open(self, message: Msg) -> _Item | None:
+        kind = ".".join(message.subject.split(".", 3)[:3])
+        event_class = self._classes.get(kind)
+        if event_class is None:
+            unknown = Bad(message.data, f"unknown event or major version {kind}")
+            await self._bury_unreadable(message, [unknown])
+            await self.pull.ack([message])
+            return None
+        received, bad = envelope.decode(message.data, event_class)
+        if bad:
+            await self._bury_unreadable(message, bad)
+        if not received:
+            await self.pull.ack([message])
+            return None
+        return _Item(message, received)
+
+    async def _handle(self, items: list[_Item]) -> None:
+        started_ns = time.time_ns()
+        received = [one for item in items for one in item.events]
+        if not await self._attempt(received):
+            await self._one_by_one(items)
+            return
+        await self.pull.ack([item.message for item in items])
+        self._handled.inc(len(received))
+        self._sizes.observe(len(received))
+        self._seconds.observe((time.time_ns() - started_ns) / 1e9)
+
+    async def _attempt(self, received: Sequence[Received]) -> bool:
+        """Handle and publish, waiting out passing troubles. False: the handler cannot do these together.
+
+        Raises:
+            asyncio.CancelledError: the drain's time is over; nothing was acknowledged.
+        """
+        events = [one.event for one in received]
+        traces = traces_of([(one.event.correlation_key(), one.traceparent) for one in received])
+        backoff_s = _PASSING_BACKOFF_S
+        while True:
+            started_ns = time.time_ns()
+            try:
+                results = await self._handler(events)
+                onward = self._tracing.step(self.durable, traces, started_ns, time.time_ns()) if traces else None
+                if results:
+                    await self._publisher.publish(results, onward)
+            except Exception as error:
+                HANDLER_ERRORS.labels(self.durable, type(error).__name__).inc()
+                if not is_passing(error):
+                    logger.exception("a handler failed", extra={"consumer": self.durable, "events": len(events)})
+                    return False
+                logger.warning("waiting", extra={"consumer": self.durable, "kind": type(error).__name__})
+                await asyncio.sleep(backoff_s)
+                backoff_s = min(2 * backoff_s, MAX_RETRY_S / 6)
+            else:
+                return True
+
+    async def _one_by_one(self, items: list[_Item]) -> None:
+        for item in items:
+            failed = [one for one in item.events if not await self._attempt([one])]
+            deliveries = item.message.metadata.num_delivered or 1
+            if failed and deliveries < MAX_DELIVERIES:
+                await self.pull.nak([item.message], retry_delay_s(deliveries))
+                continue
+            for one in failed:
+                await self._bury(item.message, one.event, deliveries)
+            await self.pull.ack([item.message])
+
+    async def _bury(self, message: Msg, event: Event, deliveries: int) -> None:
+        EVENTS_DEAD.labels(self.durable).inc()
+        body = envelope.encode([event], self._service)
+        reason = f"the handler failed {deliveries} times"
+        letter = dead_letter(self._service, message.subject, self.durable, reason, deliveries, body, event.event_id())
+        await self._publisher.send([letter])
+
+    async def _bury_unreadable(self, message: Msg, bad: list[Bad]) -> None:
+        EVENTS_DEAD.labels(self.durable).inc(len(bad))
+        sequence = message.metadata.sequence.stream
+        logger.error("unreadable records", extra={"consumer": self.durable, "records": len(bad), "sequence": sequence})
+        await self._publisher.send(
+            [
+                dead_letter(
+                    self._service, message.subject, self.durable, one.reason, 1, one.record, f"{sequence}.{place}"
+                )
+                for place, one in enumerate(bad)
+            ]
+        )

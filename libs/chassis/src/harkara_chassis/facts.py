@@ -1,0 +1,168 @@
+"""Views of facts: a local copy of what other services own, so that nobody has to be asked.
+
+One ephemeral consumer follows the last value of each subject and then every change. It is made anew whenever the
+connection comes back (a plain watch would go on only seconds later), and what is already known is not applied twice.
+"""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Callable, ValuesView
+from typing import Generic, TypeVar
+
+import orjson
+from nats.aio.client import Client
+
+from harkara_chassis import envelope
+from harkara_chassis.pull import Pull
+from harkara_contracts.facts import Fact
+from harkara_contracts.ids import random_tail
+from harkara_contracts.streams import FACTS
+
+logger = logging.getLogger(__name__)
+
+F = TypeVar("F", bound=Fact)
+
+_NANOSECONDS = 1_000_000_000
+_INACTIVE_S = 30
+_LOAD_TIMEOUT_S = 60.0
+
+
+class FactView(Generic[F]):
+    """All facts of one kind by their key."""
+
+    def __init__(self, kind: type[F], on_change: Callable[[F], None] | None = None) -> None:
+        self.kind = kind
+        self._facts: dict[str, F] = {}
+        self._gone: dict[str, int] = {}
+        self._on_change = on_change
+
+    def get(self, key: str) -> F | None:
+        return self._facts.get(key)
+
+    def values(self) -> ValuesView[F]:
+        return self._facts.values()
+
+    def __len__(self) -> int:
+        return len(self._facts)
+
+    def apply(self, fact: F) -> None:
+        """Take a newer value; an older or known one changes nothing."""
+        key = fact.key()
+        known = self._facts.get(key)
+        if fact.version <= max(known.version if known else 0, self._gone.get(key, 0)):
+            return
+        if fact.deleted:
+            self._facts.pop(key, None)
+            self._gone[key] = fact.version
+        else:
+            self._facts[key] = fact
+            self._gone.pop(key, None)
+        if self._on_change is not None:
+            self._on_change(fact)
+
+
+class FactFollower:
+    """Feeds a service's views from the FACTS stream."""
+
+    def __init__(self, client: Client, service: str) -> None:
+        self._client = client
+        self._service = service
+        self._views: dict[str, FactView[Fact]] = {}
+        self._sequence = 0
+        self._moved = asyncio.Condition()
+        self._loaded = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+        self.pull: Pull | None = None
+
+    def add(self, view: FactView[F]) -> FactView[F]:
+        """Follow one more kind; before `start()`. A kind has one view."""
+        if view.kind.event in self._views:
+            raise ValueError(f"there is a view of {view.kind.event} facts already")
+        self._views[view.kind.event] = view  # type: ignore[assignment]  # a view of F gets facts of F only
+        return view
+
+    async def start(self) -> None:
+        """Load the last values; returns when the views show all that was there.
+
+        Raises:
+            TimeoutError: the bus did not give them in time.
+        """
+        if not self._views:
+            return
+        self._task = asyncio.create_task(self._follow(), name="facts")
+        async with asyncio.timeout(_LOAD_TIMEOUT_S):
+            await self._loaded.wait()
+
+    async def restart(self) -> None:
+        """Read everything again: the consumer may have died with the connection."""
+        if self._task is not None:
+            await self.stop()
+            self._task = asyncio.create_task(self._follow(), name="facts")
+
+    async def stop(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._task
+        if self.pull is not None:
+            await self.pull.stop()
+            self.pull = None
+
+    async def reached(self, sequence: int, timeout_s: float = 2.0) -> bool:
+        """Wait until the views show this place of the FACTS stream; False if they do not in time."""
+        try:
+            async with asyncio.timeout(timeout_s), self._moved:
+                await self._moved.wait_for(lambda: self._sequence >= sequence)
+        except TimeoutError:
+            return False
+        return True
+
+    async def _follow(self) -> None:
+        name = f"{self._service}__facts_{random_tail(12)}"
+        pending = await self._create(name)
+        if pending == 0:
+            self._loaded.set()
+        self.pull = Pull(self._client, FACTS.name, name, batch=256)
+        await self.pull.start()
+        while messages := await self.pull.take():
+            for message in messages:
+                self._apply(message.subject, message.data)
+            position = messages[-1].metadata
+            async with self._moved:
+                self._sequence = max(self._sequence, position.sequence.stream)
+                self._moved.notify_all()
+            if position.num_pending == 0:
+                self._loaded.set()
+
+    def _apply(self, subject: str, payload: bytes) -> None:
+        view = self._views[subject.split(".", 3)[2]]
+        received, bad = envelope.decode(payload, view.kind)
+        if bad:
+            logger.error("an unreadable fact", extra={"kind": view.kind.event, "reason": bad[0].reason})
+        for one in received:
+            view.apply(one.event)  # type: ignore[arg-type]  # decoded as the view's own kind
+
+    async def _create(self, name: str) -> int:
+        """Make the consumer; returns how many last values it will bring."""
+        config = {
+            "name": name,
+            "deliver_policy": "last_per_subject",
+            "ack_policy": "none",
+            "mem_storage": True,
+            "num_replicas": 1,
+            "inactive_threshold": _INACTIVE_S * _NANOSECONDS,
+            "filter_subjects": [f"fact.v1.{kind}.>" for kind in self._views],
+        }
+        body = orjson.dumps({"stream_name": FACTS.name, "config": config})
+        while True:
+            try:
+                message = await self._client.request(f"$JS.API.CONSUMER.CREATE.{FACTS.name}.{name}", body, timeout=5)
+            except Exception as error:  # noqa: BLE001  # whatever the bus says, views are needed: ask until they come
+                logger.warning("the facts cannot be followed yet", extra={"kind": type(error).__name__})
+            else:
+                answer = orjson.loads(message.data)
+                if "error" not in answer:
+                    return int(answer.get("num_pending", 0))
+                logger.warning("the facts cannot be followed yet", extra={"reason": answer["error"]["description"]})
+            await asyncio.sleep(0.5)

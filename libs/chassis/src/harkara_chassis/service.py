@@ -1,0 +1,301 @@
+"""A service's life: open resources in order, build, load views, consume, and on SIGTERM all of it backwards.
+
+`run()` is what a service's `main()` calls. `Service` is what its `build()` gets: declare here what it consumes, answers
+and keeps; nothing starts before `build()` has returned, so that a handler never sees a half-built service.
+"""
+
+import asyncio
+import contextlib
+import gc
+import logging
+import signal
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from typing import Any, Generic, TypeVar, cast
+
+import uvloop
+
+from harkara_chassis.admin import AdminServer
+from harkara_chassis.commands import CommandCaller, CommandServer
+from harkara_chassis.connection import Bus, connect
+from harkara_chassis.consumer import LaneLoop
+from harkara_chassis.database import Database
+from harkara_chassis.facts import FactFollower, FactView
+from harkara_chassis.logs import configure_logs
+from harkara_chassis.provisioner import differences
+from harkara_chassis.publisher import Publisher
+from harkara_chassis.settings import ServiceSettings
+from harkara_chassis.tracing import Tracing
+from harkara_contracts.commands import Command, Reply
+from harkara_contracts.consumers import COMMAND_CONSUMERS, ConsumerSpec
+from harkara_contracts.events import Event
+from harkara_contracts.facts import Fact
+
+logger = logging.getLogger(__name__)
+
+S = TypeVar("S", bound=ServiceSettings)
+F = TypeVar("F", bound=Fact)
+C = TypeVar("C", bound=Command[Any])
+T = TypeVar("T")
+EventT = TypeVar("EventT", bound=Event)
+
+_PROVISION_WAIT_S = 60.0
+
+
+class Service(Generic[S]):
+    """One process of one service. Its parts are open when `build()` gets it; what it declares starts afterwards."""
+
+    def __init__(
+        self, name: str, settings: S, bus: Bus, database: Database | None, publisher: Publisher, tracing: Tracing
+    ) -> None:
+        self.name = name
+        self.settings = settings
+        self.instance = settings.instance
+        self.bus = bus
+        self.publisher = publisher
+        self.tracing = tracing
+        self.commands = CommandCaller(bus.client, settings.instance, publisher)
+        self.facts = FactFollower(bus.client, name)
+        self.loops: list[LaneLoop] = []
+        self.stopping = asyncio.Event()
+        self._database = database
+        self._server: CommandServer | None = None
+        self._stack = AsyncExitStack()
+        self._backgrounds: list[tuple[str, Callable[[], Awaitable[None]]]] = []
+        self._checks: dict[str, Callable[[], str | None]] = {}
+        self._tables: tuple[str, ...] = ()
+        self._tasks: list[asyncio.Task[None]] = []
+        self._failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._started = False
+
+    @property
+    def database(self) -> Database:
+        """The service's schema in Postgres.
+
+        Raises:
+            RuntimeError: HARKARA_DATABASE_URL is not set.
+        """
+        if self._database is None:
+            raise RuntimeError("HARKARA_DATABASE_URL is not set: this service needs its Postgres role's address")
+        return self._database
+
+    def consume(
+        self,
+        spec: ConsumerSpec,
+        handler: Callable[[Sequence[EventT]], Awaitable[Sequence[Event]]],
+        *,
+        concurrency: int = 1,
+    ) -> None:
+        """Handle what a declaration says this service reads, in a loop of its own for each lane."""
+        if spec.service != self.name:
+            raise ValueError(f"{spec.service}'s consumer cannot be consumed by {self.name}")
+        for lane in spec.lanes:
+            loop = LaneLoop(
+                self.bus.client,
+                spec,
+                lane,
+                cast("Any", handler),
+                self.publisher,
+                self.tracing,
+                concurrency=concurrency,
+                max_events=self.settings.max_batch_events,
+            )
+            self.loops.append(loop)
+
+    def answer(self, command: type[C], answerer: Callable[[C], Awaitable[Reply]]) -> None:
+        """Answer a command of this service."""
+        if self._server is None:
+            spec = next(spec for spec in COMMAND_CONSUMERS if spec.service == self.name)
+            self._server = CommandServer(self.bus.client, spec, self.publisher)
+        self._server.add(command, answerer)
+
+    def view(self, kind: type[F], on_change: Callable[[F], None] | None = None) -> FactView[F]:
+        """Follow a kind of fact; the view is loaded before anything is consumed."""
+        return self.facts.add(FactView(kind, on_change))
+
+    async def facts_reached(self, sequence: int, timeout_s: float = 2.0) -> bool:
+        return await self.facts.reached(sequence, timeout_s)
+
+    def background(self, work: Callable[[], Awaitable[None]], name: str) -> None:
+        """Run something from start to stop (it is cancelled then); if it fails, the process ends and is restarted."""
+        self._backgrounds.append((name, work))
+
+    def readiness(self, name: str, check: Callable[[], str | None]) -> None:
+        """Add a reason not to be ready: the check returns it in plain words, or None."""
+        self._checks[name] = check
+
+    async def enter(self, manager: AbstractAsyncContextManager[T]) -> T:
+        """Open a resource that lives as long as the service and is closed in reverse order."""
+        return await self._stack.enter_async_context(manager)
+
+    def partitions(self, *tables: str) -> None:
+        """Keep the daily partitions of these tables existing."""
+        self._tables = tables
+
+    async def problems(self) -> list[str]:
+        """Say why this service is not ready; nothing to say means it is."""
+        if self.stopping.is_set():
+            return ["draining"]
+        if not self._started:
+            return ["starting"]
+        if not self.bus.connected:
+            return ["the bus is away"]
+        pulls = [loop.pull for loop in self.loops]
+        found = [pull.problem for pull in pulls if pull.problem]
+        if self._server is not None and self._server.pull.problem:
+            found.append(self._server.pull.problem)
+        try:
+            found.extend(await differences(self.bus.client, self.name))
+        except Exception as error:  # noqa: BLE001  # a health page answers, whatever broke
+            found.append(f"the bus cannot be asked ({type(error).__name__})")
+        found.extend(f"{name}: {reason}" for name, check in self._checks.items() if (reason := check()))
+        return found
+
+    async def start(self) -> None:
+        await self._await_provisioning()
+        if self._tables:
+            await self.database.ensure_partitions(self._tables)
+            tables = self._tables
+            self.background(lambda: self.database.keep_partitions(tables), name="partitions")
+        await self.facts.start()
+        self.bus.on_reconnect(self._restart_pulls)
+        for name, work in self._backgrounds:
+            self._spawn(work(), name)
+        for loop in self.loops:
+            self._spawn(loop.run(), loop.durable)
+        if self._server is not None:
+            self._spawn(self._server.run(), "commands")
+        self._started = True
+
+    async def failed(self) -> None:
+        """Return when the service cannot go on: a loop died, or the bus is lost for good.
+
+        Raises:
+            Exception: what the dead loop died of.
+        """
+        lost = asyncio.create_task(self._lost())
+        try:
+            await asyncio.wait({lost, self._failed}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            lost.cancel()
+        if self._failed.done():
+            self._failed.result()
+        raise ConnectionError("the connection to the bus is closed for good")
+
+    async def _lost(self) -> None:
+        await self.bus.lost.wait()
+
+    async def stop(self) -> None:
+        """Drain: not ready any more, take nothing new, finish what is in hand, close in reverse order of opening."""
+        self.stopping.set()
+        stops = [loop.stop() for loop in self.loops]
+        if self._server is not None:
+            stops.append(self._server.stop())
+        await asyncio.gather(*stops)
+        consumers = [task for task in self._tasks if not task.get_name().startswith("background ")]
+        if consumers:
+            await asyncio.wait(consumers, timeout=self.settings.drain_timeout_s)
+        for task in reversed(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._stack.aclose()
+        await self.facts.stop()
+        await self.commands.stop()
+
+    def _spawn(self, work: Awaitable[None], name: str) -> None:
+        is_loop = any(loop.durable == name for loop in self.loops) or name == "commands"
+        task = asyncio.ensure_future(work)
+        task.set_name(name if is_loop else f"background {name}")
+        task.add_done_callback(self._watch)
+        self._tasks.append(task)
+
+    def _watch(self, task: asyncio.Task[None]) -> None:
+        if task.cancelled() or self._failed.done() or self.stopping.is_set():
+            return
+        error = task.exception()
+        if error is not None:
+            self._failed.set_exception(error)
+        else:
+            self._failed.set_exception(RuntimeError(f"{task.get_name()} ended by itself"))
+
+    async def _restart_pulls(self) -> None:
+        for loop in self.loops:
+            await loop.pull.restart()
+        if self._server is not None:
+            await self._server.pull.restart()
+        await self.facts.restart()
+        await self.commands.restart()
+
+    async def _await_provisioning(self) -> None:
+        """Wait until streams and consumers are as declared: the provisioner may still be at it."""
+        async with asyncio.timeout(_PROVISION_WAIT_S):
+            while missing := await differences(self.bus.client, self.name):
+                logger.warning("waiting for provisioning", extra={"first": missing[0], "count": len(missing)})
+                await asyncio.sleep(0.5)
+
+
+Build = Callable[[Service[S]], Awaitable[None]]
+
+
+@contextlib.asynccontextmanager
+async def running(name: str, settings: S, build: Build[S]) -> AsyncIterator[Service[S]]:
+    """Run a service inside the caller's loop: everything is started when the body begins and drained after it."""
+    async with AsyncExitStack() as stack:
+        ending = False
+        bus = await connect(settings.nats_url.get_secret_value(), name, closing_is_loss=lambda: not ending)
+        stack.push_async_callback(bus.close)
+        database = None
+        if url := settings.database_url.get_secret_value():
+            database = await Database.open(url, name, settings.database_pool)
+            stack.push_async_callback(database.close)
+        tracing = Tracing(name, settings.instance, settings.otlp_endpoint, settings.trace_ratio)
+        stack.callback(tracing.close)
+        publisher = Publisher(bus.client, name)
+        await publisher.start()
+        service = Service(name, settings, bus, database, publisher, tracing)
+        admin = AdminServer(settings.admin_host, settings.admin_port, lambda: not bus.lost.is_set(), service.problems)
+        await admin.start()
+        stack.push_async_callback(admin.close)
+        try:
+            await build(service)
+            await service.start()
+            yield service
+        finally:
+            ending = True
+            await service.stop()
+
+
+async def _serve(name: str, settings: S, build: Build[S]) -> None:
+    asked = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, asked.set)
+    async with running(name, settings, build) as service:
+        # What start-up made lives for ever; the collector need not walk it again and again.
+        gc.collect()
+        gc.freeze()
+        logger.info("ready")
+        end = asyncio.create_task(asked.wait())
+        failure = asyncio.create_task(service.failed())
+        await asyncio.wait([end, failure], return_when=asyncio.FIRST_COMPLETED)
+        end.cancel()
+        if failure.done():
+            failure.result()
+        failure.cancel()
+        logger.info("draining")
+    logger.info("stopped")
+
+
+def run(name: str, settings_class: type[S], build: Build[S]) -> None:
+    """Run a service until SIGTERM or SIGINT; what a service's `main()` calls.
+
+    Wrong settings and a failure that cannot be waited out end the process with exit code 1.
+    """
+    settings = settings_class()
+    configure_logs(name, settings.instance, settings.log_level, settings.log_format)
+    try:
+        uvloop.run(_serve(name, settings, build))
+    except Exception:
+        logger.exception("the service cannot go on")
+        sys.exit(1)

@@ -1,0 +1,58 @@
+"""How fast one bind may submit: a token bucket at the carrier's TPS that gives way when the carrier throttles.
+
+Pure arithmetic over a clock that the caller passes in. A throttle stops the bind for a pause and halves the rate; while
+nothing is refused the rate climbs back. The throttles of one window arrive together and count as one.
+"""
+
+_BURST_S = 0.1
+_RECOVERY_PER_S = 0.1
+_SLOWEST_SHARE = 0.02
+_SLOWEST_RATE = 1.0
+_FIRST_PAUSE_S = 0.5
+_LONGEST_PAUSE_S = 8.0
+
+
+class Pacer:
+    """Tokens for submit_sm; `tps` is the agreed rate in messages a second, `now` is always monotonic seconds."""
+
+    __slots__ = ("_burst", "_next_pause_s", "_refilled_at", "_slowest", "_tokens", "_tps", "paused_until", "rate")
+
+    def __init__(self, tps: float, now: float) -> None:
+        if tps <= 0:
+            raise ValueError("tps must be positive")
+        self._tps = tps
+        self.rate = tps
+        self._slowest = min(tps, max(_SLOWEST_RATE, tps * _SLOWEST_SHARE))
+        self._burst = max(1.0, tps * _BURST_S)
+        self._tokens = self._burst
+        self._refilled_at = now
+        self._next_pause_s = _FIRST_PAUSE_S
+        self.paused_until = now
+
+    def take(self, wanted: int, now: float) -> int:
+        """How many of `wanted` messages may be written now; they are taken from the bucket."""
+        if now < self.paused_until:
+            return 0
+        elapsed = now - self._refilled_at
+        self._refilled_at = now
+        if self.rate < self._tps:
+            self.rate = min(self._tps, self.rate + self._tps * _RECOVERY_PER_S * elapsed)
+        self._tokens = min(self._burst, self._tokens + elapsed * self.rate)
+        granted = min(wanted, int(self._tokens))
+        self._tokens -= granted
+        return granted
+
+    def throttled(self, now: float) -> None:
+        """The carrier refused a message for its rate."""
+        if now < self.paused_until:
+            return
+        self.rate = max(self.rate / 2, self._slowest)
+        self.paused_until = now + self._next_pause_s
+        self._next_pause_s = min(_LONGEST_PAUSE_S, self._next_pause_s * 2)
+        self._tokens = 0.0
+        self._refilled_at = self.paused_until
+
+    def accepted(self, now: float) -> None:
+        """The carrier took a message; if not one of the window that was throttled, the next throttle is a new story."""
+        if now >= self.paused_until:
+            self._next_pause_s = _FIRST_PAUSE_S

@@ -1,0 +1,85 @@
+"""Routing on the real bus and database."""
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+import yaml
+
+from harkara_contracts.events import (
+    AttemptDelivered,
+    AttemptFailed,
+    AttemptPlanned,
+    MessageCleared,
+    MessageDelivered,
+    MessageExpired,
+    SmsContent,
+)
+from harkara_contracts.ids import new_message_id
+from harkara_contracts.subjects import Category, Channel, Lane
+from harkara_routing.app import build
+from harkara_routing.settings import Settings
+
+
+@pytest.fixture
+def carriers_file(tmp_path: Path) -> Path:
+    smpp = {"type": "smpp", "channel": "sms", "host": "127.0.0.1", "port": 2775, "system_id": "x"}
+    file = tmp_path / "carriers.yaml"
+    file.write_text(yaml.safe_dump({"carriers": [{"name": "jio", **smpp}, {"name": "airtel", **smpp}]}))
+    return file
+
+
+def cleared(validity_s: float = 3600) -> MessageCleared:
+    now = datetime.now(UTC)
+    return MessageCleared(
+        message_id=new_message_id(),
+        account_id="ACC1",
+        lane=Lane.OTP,
+        to="919876543210",
+        category=Category.OTP,
+        channels=[Channel.SMS],
+        sms=SmsContent(sender="HRKARA", text="Hello", encoding="gsm", parts=1),
+        accepted_at=now,
+        expires_at=now + timedelta(seconds=validity_s),
+        correlation_id="mine",
+    )
+
+
+async def test_from_cleared_to_delivered_by_the_second_carrier(bus, run_service, carriers_file):
+    async with run_service("routing", build, Settings, carriers_file=carriers_file):
+        message = cleared()
+        await bus.publish([message])
+        first = await bus.next(AttemptPlanned, lambda event: event.message_id == message.message_id)
+        refused = AttemptFailed(
+            **first.trail(),
+            error_code="ERR_X",
+            error_description="x",
+            left=False,
+            retriable=True,
+            failed_at=datetime.now(UTC),
+        )
+        await bus.publish([refused])
+        second = await bus.next(AttemptPlanned, lambda event: event.attempt_id == f"{message.message_id}-2")
+        assert {first.carrier, second.carrier} == {"jio", "airtel"}
+        await bus.publish([AttemptDelivered(**second.trail(), delivered_at=datetime.now(UTC))])
+        told = await bus.next(MessageDelivered, lambda event: event.message_id == message.message_id)
+        assert (told.carrier, told.correlation_id, told.to) == (second.carrier, "mine", message.to)
+
+
+async def test_a_message_without_a_receipt_expires(bus, run_service, carriers_file, monkeypatch):
+    monkeypatch.setattr("harkara_routing.expiry.BUCKET_S", 1)
+    async with run_service("routing", build, Settings, carriers_file=carriers_file):
+        message = cleared(validity_s=0.5)
+        await bus.publish([message])
+        told = await bus.next(MessageExpired, lambda event: event.message_id == message.message_id, timeout_s=10)
+        assert told.error_code == "ERR_EXPIRED"
+
+
+async def test_a_repeat_of_what_was_planned_is_planned_the_same(bus, run_service, carriers_file, servers):
+    async with run_service("routing", build, Settings, carriers_file=carriers_file) as service:
+        message = cleared()
+        await bus.publish([message])
+        await bus.next(AttemptPlanned, lambda event: event.message_id == message.message_id)
+        handler = service.loops[0]._handler
+        again = await handler([message])
+        assert [event.attempt_id for event in again if isinstance(event, AttemptPlanned)] == [f"{message.message_id}-1"]

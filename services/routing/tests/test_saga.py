@@ -1,0 +1,221 @@
+"""The saga's rules: every order of what may be heard of a message ends in one story."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from harkara_contracts.carriers import SmppCarrier
+from harkara_contracts.events import (
+    AttemptDelivered,
+    AttemptFailed,
+    AttemptPlanned,
+    AttemptUnfunded,
+    AttemptUnknown,
+    MessageCleared,
+    MessageDelivered,
+    MessageExpired,
+    MessageFailed,
+    MessageRejected,
+    SmsContent,
+)
+from harkara_contracts.facts import CarrierHealthFact
+from harkara_contracts.ids import attempt_id, new_message_id
+from harkara_contracts.subjects import Category, Channel, Lane
+from harkara_routing.expiry import bucket_of
+from harkara_routing.routes import RouteTable
+from harkara_routing.saga import OPEN, Router, Saga, State
+
+NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
+
+
+def carrier(name: str, weight: int = 50, *, sandbox: bool = False) -> SmppCarrier:
+    return SmppCarrier(name=name, weight=weight, sandbox=sandbox, host="127.0.0.1", port=2775, system_id="x")
+
+
+def router(*carriers: SmppCarrier) -> Router:
+    return Router(RouteTable(carriers or (carrier("jio"), carrier("airtel"), carrier("sandbox", sandbox=True))), 5.0)
+
+
+def cleared(*, test_mode: bool = False) -> MessageCleared:
+    return MessageCleared(
+        message_id=new_message_id(),
+        account_id="ACC1",
+        lane=Lane.TRANSACTIONAL,
+        to="919876543210",
+        category=Category.TRANSACTIONAL,
+        channels=[Channel.SMS],
+        sms=SmsContent(sender="HRKARA", text="Hello", encoding="gsm", parts=2),
+        accepted_at=NOW,
+        expires_at=NOW + timedelta(hours=1),
+        test_mode=test_mode,
+    )
+
+
+def heard(kind, saga: Saga, number: int = 1, **more):
+    base = {
+        "attempt_id": attempt_id(saga.cleared.message_id, number),
+        "message_id": saga.cleared.message_id,
+        "account_id": "ACC1",
+        "lane": Lane.TRANSACTIONAL,
+        "channel": Channel.SMS,
+        "carrier": saga.carrier,
+        "to": saga.cleared.to,
+        "category": Category.TRANSACTIONAL,
+    }
+    return kind(**base, **more)
+
+
+def failed(saga: Saga, number: int = 1, *, left: bool, retriable: bool) -> AttemptFailed:
+    return heard(
+        AttemptFailed,
+        saga,
+        number,
+        error_code="ERR_X",
+        error_description="x",
+        left=left,
+        retriable=retriable,
+        failed_at=NOW,
+    )
+
+
+def delivered(saga: Saga, number: int = 1) -> AttemptDelivered:
+    return heard(AttemptDelivered, saga, number, delivered_at=NOW + timedelta(seconds=3))
+
+
+def test_a_cleared_message_is_planned_with_its_parts_as_units():
+    step = router().begin(cleared(), NOW, 0.1)
+    (event,) = step.events
+    assert isinstance(event, AttemptPlanned)
+    assert (event.units, event.carrier, step.saga.state) == (2, "jio", State.PLANNED)
+
+
+@pytest.mark.parametrize(("roll", "expected"), [(0.0, "jio"), (0.49, "jio"), (0.51, "airtel"), (0.999, "airtel")])
+def test_carriers_share_by_weight(roll, expected):
+    assert router().begin(cleared(), NOW, roll).saga.carrier == expected
+
+
+def test_test_messages_go_by_the_sandbox_only():
+    assert router().begin(cleared(test_mode=True), NOW, 0.5).saga.carrier == "sandbox"
+
+
+def test_no_carrier_for_the_channel_is_told_at_once():
+    (event,) = router(carrier("sandbox", sandbox=True)).begin(cleared(), NOW, 0.5).events
+    assert isinstance(event, MessageRejected)
+    assert event.error_code == "ERR_CARRIER_UNAVAILABLE"
+
+
+def test_an_unhealthy_carrier_is_not_chosen_until_it_is_well():
+    routes = router()
+    health = CarrierHealthFact(version=1, channel=Channel.SMS, carrier="jio", healthy=False, changed_at=NOW)
+    routes.routes.apply(health)
+    assert routes.begin(cleared(), NOW, 0.0).saga.carrier == "airtel"
+    routes.routes.apply(health.model_copy(update={"healthy": True}))
+    assert routes.begin(cleared(), NOW, 0.0).saga.carrier == "jio"
+
+
+def test_a_retriable_failure_goes_to_another_carrier_then_waits_and_begins_anew():
+    rules = router()
+    first = rules.begin(cleared(), NOW, 0.0).saga
+    second = rules.on_attempt(first, failed(first, left=False, retriable=True), NOW, 0.0)
+    assert second.saga.carrier == "airtel"
+    assert second.events[0].attempt_id.endswith("-2")
+    third = rules.on_attempt(second.saga, failed(second.saga, 2, left=False, retriable=True), NOW, 0.0)
+    assert (third.saga.state, third.events) == (State.WAITING, ())
+    assert third.wake_at > NOW
+    again = rules.wake(third.saga, third.wake_at, 0.0)
+    assert again.events[0].attempt_id.endswith("-3")
+
+
+def test_a_failure_after_it_left_is_final_however_retriable():
+    saga = router().begin(cleared(), NOW, 0.0).saga
+    step = router().on_attempt(saga, failed(saga, left=True, retriable=True), NOW, 0.0)
+    assert isinstance(step.events[0], MessageFailed)
+    assert step.saga.state is State.FAILED
+
+
+def test_latency_is_from_acceptance_to_the_handset():
+    saga = router().begin(cleared(), NOW, 0.0).saga
+    (event,) = router().on_attempt(saga, delivered(saga), NOW, 0.0).events
+    assert isinstance(event, MessageDelivered)
+    assert event.latency_ms == 3000
+
+
+def test_an_unfunded_attempt_rejects_the_message():
+    saga = router().begin(cleared(), NOW, 0.0).saga
+    unfunded = heard(
+        AttemptUnfunded, saga, error_code="ERR_INSUFFICIENT_CREDITS", error_description="top up", occurred_at=NOW
+    )
+    (event,) = router().on_attempt(saga, unfunded, NOW, 0.0).events
+    assert isinstance(event, MessageRejected)
+    assert event.rejected_by == "billing"
+
+
+def test_an_expired_message_that_is_delivered_late_is_delivered():
+    rules = router()
+    saga = rules.begin(cleared(), NOW, 0.0).saga
+    ended = rules.expire(saga, NOW)
+    assert isinstance(ended.events[0], MessageExpired)
+    late = rules.on_attempt(ended.saga, delivered(saga), NOW, 0.0)
+    assert isinstance(late.events[0], MessageDelivered)
+    assert rules.expire(late.saga, NOW).events == ()
+
+
+def test_one_timer_serves_all_who_end_in_the_same_quarter_minute():
+    assert (
+        bucket_of(NOW + timedelta(seconds=1)) == bucket_of(NOW + timedelta(seconds=15)) == NOW + timedelta(seconds=15)
+    )
+    assert bucket_of(NOW) == NOW
+
+
+STEPS = st.lists(
+    st.sampled_from(["delivered", "failed", "retriable", "unknown", "unfunded", "expire", "wake", "repeat"]),
+    max_size=12,
+)
+
+
+@given(STEPS, st.floats(0, 0.999))
+def test_any_order_and_any_repeat_ends_in_one_story(names, roll):
+    """Whatever comes, in whatever order: delivered is for ever, and a repeat tells the same."""
+    rules = router()
+    saga = rules.begin(cleared(), NOW, roll).saga
+    last = None
+    ends: set[str] = set()
+    for name in names:
+        event = {
+            "delivered": delivered(saga, saga.attempt),
+            "failed": failed(saga, saga.attempt, left=True, retriable=False),
+            "retriable": failed(saga, saga.attempt, left=False, retriable=True),
+            "unknown": heard(AttemptUnknown, saga, saga.attempt, reason="x", occurred_at=NOW),
+            "unfunded": heard(
+                AttemptUnfunded,
+                saga,
+                saga.attempt,
+                error_code="ERR_INSUFFICIENT_CREDITS",
+                error_description="",
+                occurred_at=NOW,
+            ),
+        }.get(name)
+        if name == "repeat":
+            event = last
+        before = saga
+        if event is not None:
+            step = rules.on_attempt(saga, event, NOW, roll)
+            again = rules.on_attempt(step.saga, event, NOW, roll)
+            assert again.saga == step.saga
+            assert {one.event_id() for one in again.events} == {one.event_id() for one in step.events}
+            last = event
+        elif name == "wake":
+            step = rules.wake(saga, NOW, roll)
+        elif name == "expire":
+            step = rules.expire(saga, NOW)
+        else:
+            continue
+        saga = step.saga
+        if before.state is State.DELIVERED:
+            assert saga.state is State.DELIVERED
+        if before.state not in OPEN:
+            assert saga.state not in OPEN
+        ends |= {one.event_id() for one in step.events if isinstance(one, MessageDelivered)}
+    assert len(ends) <= 1
