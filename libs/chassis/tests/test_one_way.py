@@ -8,40 +8,11 @@ from harkara_chassis import ServiceSettings
 from harkara_chassis.dead import list_dead, replay_dead
 from harkara_chassis.service import Service
 from harkara_contracts import consumers
-from harkara_contracts.events import Content, Event, MessageAccepted, MessageDeferred, TimerDue
-from harkara_contracts.ids import new_message_id
-from harkara_contracts.subjects import Category, Channel, Lane
-
-NOW = datetime(2026, 3, 1, tzinfo=UTC)
+from harkara_contracts.events import Event, MessageAccepted, MessageDeferred, TimerDue
+from harkara_contracts.subjects import Lane
 
 
-def accepted(lane: Lane = Lane.OTP, correlation_id: str | None = None) -> MessageAccepted:
-    return MessageAccepted(
-        message_id=new_message_id(),
-        account_id="ACC1",
-        lane=lane,
-        to="919876543210",
-        category=Category.OTP,
-        channels=[Channel.SMS],
-        content=Content(sender="HRKARA"),
-        accepted_at=NOW,
-        expires_at=NOW,
-        correlation_id=correlation_id,
-    )
-
-
-def deferred(event: MessageAccepted) -> MessageDeferred:
-    return MessageDeferred(
-        message_id=event.message_id,
-        account_id=event.account_id,
-        lane=event.lane,
-        until=NOW,
-        reason="test",
-        deferred_at=NOW,
-    )
-
-
-async def test_events_flow_through_a_handler_and_out(bus, run_service):
+async def test_events_flow_through_a_handler_and_out(bus, run_service, accepted, deferred):
     async def handler(events: Sequence[MessageAccepted]) -> Sequence[Event]:
         return [deferred(event) for event in events]
 
@@ -56,7 +27,9 @@ async def test_events_flow_through_a_handler_and_out(bus, run_service):
     assert sorted(event.message_id for event in got) == sorted(ids)
 
 
-async def test_a_failing_event_goes_to_dead_alone_and_comes_back_by_replay(bus, run_service, servers, monkeypatch):
+async def test_a_failing_event_goes_to_dead_alone_and_comes_back_by_replay(
+    bus, run_service, accepted, deferred, servers, monkeypatch
+):
     monkeypatch.setattr("harkara_chassis.faults.FIRST_RETRY_S", 0.01)
     broken = True
     sent = [accepted() for _ in range(20)]
@@ -86,7 +59,7 @@ async def test_a_failing_event_goes_to_dead_alone_and_comes_back_by_replay(bus, 
         await bus.next(MessageDeferred, lambda event: event.message_id == bad)
 
 
-async def test_a_passing_trouble_is_waited_out_and_counts_against_nobody(bus, run_service):
+async def test_a_passing_trouble_is_waited_out_and_counts_against_nobody(bus, run_service, accepted, deferred):
     calls = 0
 
     async def handler(events: Sequence[MessageAccepted]) -> Sequence[Event]:
@@ -106,7 +79,7 @@ async def test_a_passing_trouble_is_waited_out_and_counts_against_nobody(bus, ru
     assert calls == 4
 
 
-async def test_a_returned_timer_comes_back_at_its_time(bus, run_service):
+async def test_a_returned_timer_comes_back_at_its_time(bus, run_service, accepted, deferred):
     due: asyncio.Future[float] = asyncio.get_running_loop().create_future()
     wanted = accepted()
 

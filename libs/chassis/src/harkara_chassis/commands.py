@@ -1,6 +1,6 @@
 """Commands and replies over the bus: no service calls another directly.
 
-The caller publishes the command into a memory stream with its reply subject and its deadline, and waits on one ephemeral
+The caller publishes the command with its reply subject and its deadline, and waits on one ephemeral
 consumer of its own replies. The owner answers each; a command whose caller has stopped waiting is not begun.
 """
 

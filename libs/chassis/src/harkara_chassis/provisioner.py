@@ -33,7 +33,7 @@ def stream_config(spec: StreamSpec, replicas: int = 1) -> Config:
         "name": spec.name,
         "subjects": list(spec.subjects),
         "retention": "limits",
-        "storage": "memory" if spec.in_memory else "file",
+        "storage": "file",
         "discard": "old",
         "num_replicas": replicas,
         "max_age": int(spec.max_age_s * _NANOSECONDS),

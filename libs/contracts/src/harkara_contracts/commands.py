@@ -1,6 +1,6 @@
 """Commands: what must be answered. Imperative names, a reply on the caller's own subject.
 
-`command.v1.<service>.<name>` in a memory stream of short age. The edge calls, the owner of the data decides and answers.
+`command.v1.<service>.<name>` in a stream of short age. The edge calls, the owner of the data decides and answers.
 A reply carries `facts_sequence`, the place in the FACTS stream that the change reached, so that a caller can wait
 until its own view shows what it has just been told.
 """

@@ -16,7 +16,6 @@ class StreamSpec:
     subjects: tuple[str, ...]
     max_age_s: float
     duplicate_window_s: float
-    in_memory: bool = False
     last_per_subject: bool = False
     schedules: bool = False
     max_bytes: int = -1
@@ -29,8 +28,9 @@ MESSAGES = StreamSpec("MESSAGES", ("message.v1.>",), 3 * DAY_S, _SAGA_WINDOW_S)
 ATTEMPTS = StreamSpec("ATTEMPTS", ("attempt.v1.>",), 3 * DAY_S, _SAGA_WINDOW_S)
 INBOUND = StreamSpec("INBOUND", ("inbound.v1.>",), 3 * DAY_S, _SAGA_WINDOW_S)
 FACTS = StreamSpec("FACTS", ("fact.v1.>",), 0.0, 120.0, last_per_subject=True)
-COMMANDS = StreamSpec("COMMANDS", ("command.v1.>",), 3_600.0, 120.0, in_memory=True, max_bytes=64 * 2**20)
-REPLIES = StreamSpec("REPLIES", ("reply.v1.>",), 60.0, 60.0, in_memory=True, max_bytes=64 * 2**20)
+# On file although short-lived: a stream in memory is gone, definition and consumers and all, when a single node restarts.
+COMMANDS = StreamSpec("COMMANDS", ("command.v1.>",), 3_600.0, 120.0, max_bytes=64 * 2**20)
+REPLIES = StreamSpec("REPLIES", ("reply.v1.>",), 60.0, 60.0, max_bytes=64 * 2**20)
 TIMERS = StreamSpec("TIMERS", ("timer.v1.>",), 0.0, 120.0, schedules=True)
 DEAD = StreamSpec("DEAD", ("dead.v1.>",), 30 * DAY_S, 120.0)
 

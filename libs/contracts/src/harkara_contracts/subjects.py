@@ -7,7 +7,7 @@ import base64
 import re
 from enum import StrEnum
 
-_TOKEN = re.compile(r"^[A-Za-z0-9_-]{1,64}$")
+_TOKEN = re.compile(r"^[A-Za-z0-9_-]{1,400}$")
 
 
 class Lane(StrEnum):
@@ -55,7 +55,7 @@ def subject(domain: str, event: str, *tokens: str, major: int = 1) -> str:
     """
     for token in tokens:
         if not _TOKEN.match(token):
-            raise ValueError(f"a subject's token has letters, digits, - and _ only, at most 64: {token!r}")
+            raise ValueError(f"a subject's token has letters, digits, - and _ only, at most 400: {token[:64]!r}")
     return ".".join((domain, f"v{major}", event, *tokens))
 
 

@@ -5,11 +5,13 @@ only for as long as a fact is on its way. Pure: no clock, no I/O.
 """
 
 from harkara_registry.departure import earliest_departure
+from harkara_registry.refusal import Refused
 from harkara_registry.registry import KnownTemplate, Registry, RegistryFact
 from harkara_registry.sandbox import SANDBOX_PREFIX
 from harkara_registry.statuses import Status
 from harkara_registry.templates import compile_fact, declare_variables
-from harkara_registry.verdict import MAX_SMS_PARTS, Refused, Verdict, judge, judge_sms
+from harkara_registry.text import MAX_SMS_PARTS
+from harkara_registry.verdict import Verdict, judge, judge_sms
 
 __all__ = [
     "MAX_SMS_PARTS",

@@ -59,9 +59,9 @@ class Registry:
         self._versions: dict[tuple[str, str], int] = {}
 
     def apply(self, fact: RegistryFact) -> None:
-        """Take over a fact or its tombstone; what is older than what is known changes nothing."""
+        """Take over a fact or its tombstone; what is known already or older changes nothing."""
         key = (fact.event, fact.key())
-        if fact.version < self._versions.get(key, 0):
+        if fact.version <= self._versions.get(key, -1):
             return
         self._versions[key] = fact.version
         account = self._accounts.setdefault(fact.account_id, _Account())

@@ -1,0 +1,116 @@
+"""A bus server of a test's own, to be killed and started again, and the events tests send."""
+
+import asyncio
+import json
+import subprocess
+from collections.abc import AsyncIterator, Callable
+from datetime import UTC, datetime
+from pathlib import Path
+
+import nats
+import pytest
+
+from harkara_chassis import provisioner
+from harkara_cli.home import Home
+from harkara_cli.launchers import Program
+from harkara_cli.ports import Ports
+from harkara_cli.servers import nats_program
+from harkara_cli.stack import Stack
+from harkara_contracts.events import Content, MessageAccepted, MessageDeferred
+from harkara_contracts.ids import new_message_id
+from harkara_contracts.subjects import Category, Channel, Lane
+
+NOW = datetime(2026, 3, 1, tzinfo=UTC)
+
+
+@pytest.fixture
+def accepted() -> Callable[..., MessageAccepted]:
+    def make(lane: Lane = Lane.OTP, **more: object) -> MessageAccepted:
+        fields: dict[str, object] = {
+            "message_id": new_message_id(),
+            "account_id": "ACC1",
+            "lane": lane,
+            "to": "919876543210",
+            "category": Category.OTP,
+            "channels": [Channel.SMS],
+            "content": Content(sender="HRKARA"),
+            "accepted_at": NOW,
+            "expires_at": NOW,
+        }
+        return MessageAccepted.model_validate(fields | more)
+
+    return make
+
+
+@pytest.fixture
+def deferred() -> Callable[[MessageAccepted], MessageDeferred]:
+    """Make what test handlers answer an accepted message with."""
+
+    def make(event: MessageAccepted) -> MessageDeferred:
+        return MessageDeferred(
+            message_id=event.message_id,
+            account_id=event.account_id,
+            lane=event.lane,
+            until=NOW,
+            reason="test",
+            deferred_at=NOW,
+        )
+
+    return make
+
+
+class OwnNats:
+    """A NATS server that a test may kill."""
+
+    def __init__(self, program: Program, url: str, log: Path) -> None:
+        self.url = url
+        self._program = program
+        self._log = log
+        self._process: subprocess.Popen[bytes] | None = None
+
+    async def start(self) -> None:
+        with self._log.open("ab") as log:
+            self._process = subprocess.Popen(self._program.argv, stdout=log, stderr=log)  # noqa: ASYNC220
+        async with asyncio.timeout(10):
+            while True:
+                try:
+                    client = await nats.connect(self.url, max_reconnect_attempts=0, allow_reconnect=False)
+                    await client.jetstream().account_info()
+                    await client.close()
+                except (OSError, nats.errors.Error):
+                    await asyncio.sleep(0.05)
+                else:
+                    return
+
+    def kill(self) -> None:
+        assert self._process is not None
+        self._process.kill()
+        self._process.wait()
+
+
+@pytest.fixture
+async def own_nats(tmp_path: Path, servers) -> AsyncIterator[OwnNats]:
+    home = Home(tmp_path / "home")
+    home.open()
+    ports = Ports(servers.stack.ports.base + 50)
+    server = OwnNats(nats_program(home, ports), Stack(home, ports, {}).nats_url, tmp_path / "nats.log")
+    await server.start()
+    await provisioner.provision(server.url)
+    yield server
+    server.kill()
+
+
+@pytest.fixture
+async def raw(servers) -> AsyncIterator[nats.NATS]:
+    """Give a plain client, to do on the bus what the chassis never would."""
+    client = await nats.connect(servers.nats_url)
+    yield client
+    await client.close()
+
+
+@pytest.fixture
+def consumer_info(raw):
+    async def ask(stream: str, durable: str) -> dict:
+        return json.loads((await raw.request(f"$JS.API.CONSUMER.INFO.{stream}.{durable}", b"")).data)
+
+    return ask

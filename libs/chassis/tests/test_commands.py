@@ -1,0 +1,108 @@
+"""Commands, replies, facts and views, on the real bus."""
+
+import asyncio
+
+import pytest
+
+from harkara_chassis import ServiceSettings
+from harkara_chassis.service import Service
+from harkara_contracts.commands import BalanceReply, GetBalance, TopUp
+from harkara_contracts.errors import ErrorCode, HarkaraError
+from harkara_contracts.facts import BalanceFact
+from harkara_contracts.ids import new_account_id, new_id
+
+
+async def nothing(_: Service[ServiceSettings]) -> None:
+    return
+
+
+async def test_a_command_is_answered_and_its_facts_are_seen_by_the_caller(run_service):
+    account = new_account_id()
+    changes: list[BalanceFact] = []
+
+    async def owner(service: Service[ServiceSettings]) -> None:
+        async def top_up(command: TopUp) -> BalanceReply:
+            fact = BalanceFact(version=1, account_id=command.account_id, available_mp=command.amount_mp)
+            sequence = await service.publisher.publish([fact])
+            return BalanceReply(available_mp=command.amount_mp, held_mp=0, facts_sequence=sequence)
+
+        service.answer(TopUp, top_up)
+
+    async def edge(service: Service[ServiceSettings]) -> None:
+        service.view(BalanceFact, on_change=changes.append)
+
+    async with run_service("billing", owner, ServiceSettings), run_service("ingress", edge, ServiceSettings) as caller:
+        command = TopUp(command_id=new_id("CMD"), account_id=account, amount_mp=500, reference="r")
+        reply = await caller.commands.call(command)
+        assert reply.available_mp == 500
+        assert await caller.facts_reached(reply.facts_sequence)
+    assert [fact.available_mp for fact in changes if fact.account_id == account] == [500]
+
+
+async def test_a_refusal_comes_back_with_its_code_and_words(run_service):
+    async def owner(service: Service[ServiceSettings]) -> None:
+        async def refuse(_: TopUp) -> BalanceReply:
+            raise HarkaraError(ErrorCode.CONFLICT, "The reference was used with another amount.")
+
+        async def fail(_: GetBalance) -> BalanceReply:
+            raise ZeroDivisionError
+
+        service.answer(TopUp, refuse)
+        service.answer(GetBalance, fail)
+
+    async with (
+        run_service("billing", owner, ServiceSettings),
+        run_service("ingress", nothing, ServiceSettings) as caller,
+    ):
+        with pytest.raises(HarkaraError, match="another amount") as refused:
+            await caller.commands.call(TopUp(command_id="1", account_id="A", amount_mp=1, reference="r"))
+        assert refused.value.code is ErrorCode.CONFLICT
+        with pytest.raises(HarkaraError) as failed:
+            await caller.commands.call(GetBalance(command_id="2", account_id="A"))
+        assert failed.value.code is ErrorCode.INTERNAL
+
+
+async def test_an_owner_that_is_away_is_unavailable_and_does_not_act_later(run_service):
+    acted: list[str] = []
+
+    async def owner(service: Service[ServiceSettings]) -> None:
+        async def top_up(command: TopUp) -> BalanceReply:
+            acted.append(command.command_id)
+            return BalanceReply(available_mp=0, held_mp=0)
+
+        service.answer(TopUp, top_up)
+
+    async with run_service("ingress", nothing, ServiceSettings) as caller:
+        late = TopUp(command_id="late", account_id="A", amount_mp=1, reference="r")
+        with pytest.raises(HarkaraError) as away:
+            await caller.commands.call(late, timeout_s=0.3)
+        assert away.value.code is ErrorCode.UNAVAILABLE
+        async with run_service("billing", owner, ServiceSettings):
+            await caller.commands.call(late.model_copy(update={"command_id": "in time"}))
+    assert acted == ["in time"]
+
+
+async def test_a_view_keeps_the_newest_and_forgets_what_was_deleted(run_service, bus):
+    account = new_account_id()
+    newest = BalanceFact(version=5, account_id=account, available_mp=5)
+    await bus.publish([newest])
+    moved = asyncio.Event()
+
+    async def edge(service: Service[ServiceSettings]) -> None:
+        service.balances = service.view(BalanceFact, on_change=lambda _: moved.set())
+
+    async with run_service("ingress", edge, ServiceSettings) as service:
+        assert service.balances.get(account) == newest, "loaded before anything starts"
+        await bus.publish([newest.model_copy(update={"version": 4, "available_mp": 4})])
+        await bus.publish([newest.model_copy(update={"version": 6, "deleted": True})])
+        sequence = await bus.publish([newest.model_copy(update={"version": 3, "available_mp": 3})])
+        assert await service.facts_reached(sequence)
+        assert service.balances.get(account) is None
+
+
+async def test_callers_who_arrive_together_share_one_batch(run_service, accepted, raw):
+    async with run_service("ingress", nothing, ServiceSettings) as service:
+        before = (await raw.jetstream().stream_info("MESSAGES")).state.last_seq
+        await asyncio.gather(*(service.publisher.commit(accepted()) for _ in range(1000)))
+        after = (await raw.jetstream().stream_info("MESSAGES")).state.last_seq
+    assert after - before <= 6

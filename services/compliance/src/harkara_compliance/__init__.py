@@ -1,0 +1,1 @@
+"""May this be sent? DLT registry and verdicts."""
