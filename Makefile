@@ -1,0 +1,62 @@
+# Every task of the repository. Needs Python 3.11 or newer on the machine, and nothing else.
+
+# The pinned tool that makes the environment. It lives in its own small environment, beside the one it makes.
+UV_VERSION := 0.13.9
+UV         := .uv/bin/uv
+BIN        := .venv/bin
+# The first Python that is new enough; PYTHON=/path/to/python chooses another.
+PYTHON     ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3.11; do \
+                "$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && command -v "$$python" && break; done)
+SOURCES    := $(wildcard libs/*/src services/*/src simulators/*/src cli/src)
+MEMBERS    := $(wildcard libs/*/pyproject.toml services/*/pyproject.toml simulators/*/pyproject.toml cli/pyproject.toml)
+empty      :=
+space      := $(empty) $(empty)
+# The environment's own Python is the only one: none is downloaded, whatever the machine's settings say.
+export UV_PYTHON_DOWNLOADS := never
+
+.DEFAULT_GOAL := help
+.PHONY: help setup up down test lint format docs bench
+
+help: ## Lists these tasks
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+setup: .venv/.setup ## Makes the environment (.venv) from uv.lock; leaves .venv/bin/harkara
+
+# The stamp is as new as the lock file it was made from, so that a second `make setup` does nothing.
+.venv/.setup: uv.lock pyproject.toml $(MEMBERS) .uv/.version-$(UV_VERSION)
+	$(UV) sync --all-packages --frozen --python .uv/bin/python
+	@touch $@
+
+.uv/.version-$(UV_VERSION):
+	@test -n "$(PYTHON)" || { echo "Harkara needs Python 3.11 or newer: install it, or name it with make PYTHON=/path/to/python" >&2; exit 1; }
+	@"$(PYTHON)" -c 'import ensurepip, venv' 2>/dev/null || \
+		{ echo "$(PYTHON) cannot make environments: install its venv module (Debian, Ubuntu: apt install python3-venv)" >&2; exit 1; }
+	@test -x .uv/bin/python || "$(PYTHON)" -m venv .uv
+	.uv/bin/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
+	@rm -f .uv/.version-* && touch $@
+
+up: setup ## Starts the whole stack; Ctrl-C stops it
+	@$(BIN)/harkara up
+
+down: setup ## Stops a stack that was started with `harkara up --detach`
+	@$(BIN)/harkara down
+
+test: lint ## Runs every check and every test
+	$(BIN)/pytest
+
+lint: setup ## Checks style, types and the borders between services
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	MYPYPATH=$(subst $(space),:,$(SOURCES)) $(BIN)/mypy $(SOURCES) $(wildcard libs/*/tests services/*/tests simulators/*/tests cli/tests tests)
+	$(BIN)/lint-imports
+
+format: setup ## Formats the code and mends what can be mended by itself
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+docs: setup ## Writes what is generated: JSON Schemas, docs/asyncapi.json, docs/cli.md
+	$(BIN)/python -m harkara_contracts.asyncapi libs/contracts/schemas docs/asyncapi.json
+	$(BIN)/typer harkara_cli.main utils docs --name harkara --title "The harkara command" --output docs/cli.md
+
+bench: setup ## Measures the stack end to end
+	$(BIN)/python -m bench

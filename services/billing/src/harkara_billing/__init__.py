@@ -1,0 +1,1 @@
+"""Reserve, capture, release: price book and double-entry ledger."""
