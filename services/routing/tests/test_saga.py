@@ -162,6 +162,18 @@ def test_an_expired_message_that_is_delivered_late_is_delivered():
     assert rules.expire(late.saga, NOW).events == ()
 
 
+def test_an_attempt_of_unknown_fate_ends_with_its_message_and_tells_so_again():
+    rules = router()
+    saga = rules.begin(cleared(), NOW, 0.0).saga
+    unknown = rules.on_attempt(saga, heard(AttemptUnknown, saga, reason="x", occurred_at=NOW), NOW, 0.0).saga
+    step = rules.expire(unknown, NOW)
+    again = rules.expire(step.saga, NOW)
+    for told in (step.events, again.events):
+        assert [type(event) for event in told] == [MessageExpired, AttemptFailed]
+        assert (told[1].error_code, told[1].left) == ("ERR_OUTCOME_UNKNOWN", True)
+    assert rules.on_attempt(step.saga, step.events[1], NOW, 0.0).events == ()
+
+
 def test_one_timer_serves_all_who_end_in_the_same_quarter_minute():
     assert (
         bucket_of(NOW + timedelta(seconds=1)) == bucket_of(NOW + timedelta(seconds=15)) == NOW + timedelta(seconds=15)

@@ -101,13 +101,21 @@ class Router:
         return self._plan(replace(saga, tried=()), now, roll)
 
     def expire(self, saga: Saga, now: datetime) -> Step:
-        """End a message whose validity is over without a final word."""
-        if saga.state is State.EXPIRED or saga.state in OPEN:
-            ended = replace(saga, state=State.EXPIRED)
-            words = "The validity of the message ended before a delivery receipt came."
-            event = MessageExpired(**_outcome(saga, now), error_code=ErrorCode.EXPIRED.value, error_description=words)
-            return Step(ended, (event,))
-        return Step(saga)
+        """End a message whose validity is over without a final word.
+
+        An attempt of unknown fate is ended with it: until then its price stays held.
+        """
+        if saga.state is not State.EXPIRED and saga.state not in OPEN:
+            return Step(saga)
+        unknown = saga.attempt_id if saga.state is State.UNKNOWN else saga.ended_by
+        ended = replace(saga, state=State.EXPIRED, ended_by=unknown)
+        words = "The validity of the message ended before a delivery receipt came."
+        told: list[Event] = [
+            MessageExpired(**_outcome(saga, now), error_code=ErrorCode.EXPIRED.value, error_description=words)
+        ]
+        if unknown is not None:
+            told.append(_given_up(saga, now))
+        return Step(ended, tuple(told))
 
     def on_attempt(self, saga: Saga, event: AttemptEvent, now: datetime, roll: float) -> Step:
         """Apply what was heard of an attempt."""
@@ -170,6 +178,18 @@ def planned(saga: Saga, now: datetime) -> AttemptPlanned:
         sms=sms,
         expires_at=cleared.expires_at,
         planned_at=now,
+    )
+
+
+def _given_up(saga: Saga, now: datetime) -> AttemptFailed:
+    """End the current attempt, of which nobody could say whether the carrier took it."""
+    attempt = planned(saga, now)
+    return AttemptFailed(
+        **attempt.trail(),
+        error_code=ErrorCode.OUTCOME_UNKNOWN.value,
+        error_description="Whether the carrier took the message could not be learnt before its validity ended.",
+        left=True,
+        failed_at=now,
     )
 
 
