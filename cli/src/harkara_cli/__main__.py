@@ -1,0 +1,3 @@
+from harkara_cli.main import main
+
+main()
