@@ -1,12 +1,13 @@
 """Both ends of a session over real loopback sockets, and a peer that writes whatever octets a test wants."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from typing import Any, Protocol
 
 import pytest
+import uvloop
 from hypothesis import settings
 
 from harkara_smpp import (
@@ -185,6 +186,11 @@ class NewWireServer(Protocol):
 
 class NewWire(Protocol):
     def __call__(self, port: int) -> Awaitable[Wire]: ...
+
+
+def pytest_asyncio_loop_factories() -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
+    """Every test of a session runs on both loops: their transports differ in corners."""
+    return {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
 
 
 @pytest.fixture

@@ -15,6 +15,7 @@ from harkara_smpp.pdu import (
     BindTransceiverResp,
     DataSm,
     EnquireLink,
+    EnquireLinkResp,
     SubmitSmResp,
     Unbind,
     encode,
@@ -71,7 +72,7 @@ async def test_a_stream_out_of_step_is_nacked_and_the_esme_connects_anew(new_wir
 
 
 async def test_no_stream_of_octets_breaks_the_esme(new_wire_server: Any, new_esme: Any) -> None:
-    dice = random.Random(7)
+    dice = random.Random(7)  # noqa: S311 - the same octets in every run
     connections = 0
 
     async def script(wire: Any) -> None:
@@ -100,6 +101,34 @@ async def test_an_smsc_that_stops_answering_is_left(new_wire_server: Any, new_es
     side = await new_esme(await new_wire_server(script), enquire_link_s=0.1, response_timeout_s=0.2)
     await side.bound(times=2)
     assert any(change.reason == "enquire_link was not answered" for change in side.states)
+
+
+async def test_an_idle_link_is_kept_alive_by_the_esme(new_wire_server: Any, new_esme: Any) -> None:
+    enough = asyncio.Event()
+
+    async def script(wire: Any) -> None:
+        await _bind(wire)
+        for _ in range(4):
+            frame = await wire.frame_of(CommandId.ENQUIRE_LINK)
+            wire.write(encode(EnquireLinkResp(), frame.sequence_number))
+        enough.set()
+        await wire.frame()
+
+    side = await new_esme(await new_wire_server(script), enquire_link_s=0.1, response_timeout_s=0.15)
+    async with asyncio.timeout(5):
+        await enough.wait()
+    assert [change.state for change in side.states] == ["connecting", "binding", "bound"]
+
+
+async def test_an_idle_link_is_kept_alive_by_the_smsc(new_smsc: Any, new_wire: Any) -> None:
+    smsc = await new_smsc(enquire_link_s=0.1, response_timeout_s=0.15)
+    wire = await new_wire(smsc.smsc.port)
+    await _status_of(wire, encode(BindTransceiver("me"), 1))
+    for _ in range(4):
+        frame = await wire.frame_of(CommandId.ENQUIRE_LINK)
+        wire.write(encode(EnquireLinkResp(), frame.sequence_number))
+    assert smsc.unbound == 0
+    await smsc.until(lambda: smsc.unbound)  # the fifth has no answer
 
 
 async def test_an_smsc_that_never_answers_the_bind_is_left(new_wire_server: Any, new_esme: Any) -> None:

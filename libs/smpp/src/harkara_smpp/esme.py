@@ -39,6 +39,7 @@ _REFUSED_STATUSES = frozenset(
         int(CommandStatus.ESME_RINVSYSTYP),
     }
 )
+_SUBMIT_ANSWERS = frozenset({int(CommandId.SUBMIT_SM_RESP), int(CommandId.GENERIC_NACK)})
 _TICK_S = 0.02
 _STABLE_AFTER_S = 10.0
 
@@ -290,6 +291,8 @@ class Esme(Generic[ContextT]):
             self._room.set()
 
     def _submit_answered(self, frame: Frame) -> None:
+        if frame.command_id not in _SUBMIT_ANSWERS:
+            return
         answered = self._window.answered(frame.sequence_number)
         if answered is None:
             return

@@ -3,6 +3,8 @@
 Sequence number and command status belong to the frame, not to the class: the same message may be written again under
 another number. Encoding is strict (what leaves here is within the specification's lengths), decoding is as lenient as
 is safe: a C-octet string may be longer than the specification allows, but nothing is read beyond its frame.
+
+A long file on purpose: it is the specification's chapter 4, and every class is a few lines of the same pattern.
 """
 
 from dataclasses import dataclass, field

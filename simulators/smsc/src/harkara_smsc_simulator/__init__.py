@@ -1,0 +1,1 @@
+"""An SMSC to run against: settable delay, throttling, errors and receipts."""
