@@ -1,6 +1,7 @@
 """Commands, replies, facts and views, on the real bus."""
 
 import asyncio
+from datetime import UTC, datetime
 
 import pytest
 
@@ -8,8 +9,9 @@ from harkara_chassis import ServiceSettings
 from harkara_chassis.service import Service
 from harkara_contracts.commands import BalanceReply, GetBalance, TopUp
 from harkara_contracts.errors import ErrorCode, HarkaraError
-from harkara_contracts.facts import BalanceFact
+from harkara_contracts.facts import BalanceFact, CarrierHealthFact
 from harkara_contracts.ids import new_account_id, new_id
+from harkara_contracts.subjects import Channel
 
 
 async def nothing(_: Service[ServiceSettings]) -> None:
@@ -98,6 +100,17 @@ async def test_a_view_keeps_the_newest_and_forgets_what_was_deleted(run_service,
         sequence = await bus.publish([newest.model_copy(update={"version": 3, "available_mp": 3})])
         assert await service.facts_reached(sequence)
         assert service.balances.get(account) is None
+
+
+async def test_a_place_of_a_kind_that_is_not_followed_is_reached_at_once(run_service, bus):
+    async def edge(service: Service[ServiceSettings]) -> None:
+        service.view(BalanceFact)
+
+    async with run_service("ingress", edge, ServiceSettings) as service:
+        sequence = await bus.publish(
+            [CarrierHealthFact(version=1, channel=Channel.SMS, carrier="x", healthy=True, changed_at=datetime.now(UTC))]
+        )
+        assert await service.facts_reached(sequence, timeout_s=1)
 
 
 async def test_callers_who_arrive_together_share_one_batch(run_service, accepted, raw):

@@ -26,6 +26,7 @@ F = TypeVar("F", bound=Fact)
 _NANOSECONDS = 1_000_000_000
 _INACTIVE_S = 30
 _LOAD_TIMEOUT_S = 60.0
+_ASK_AGAIN_S = 0.05
 
 
 class FactView(Generic[F]):
@@ -70,6 +71,8 @@ class FactFollower:
         self._service = service
         self._views: dict[str, FactView[Fact]] = {}
         self._sequence = 0
+        self._handled = 0
+        self._name = ""
         self._moved = asyncio.Condition()
         self._loaded = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
@@ -110,16 +113,35 @@ class FactFollower:
             self.pull = None
 
     async def reached(self, sequence: int, timeout_s: float = 2.0) -> bool:
-        """Wait until the views show this place of the FACTS stream; False if they do not in time."""
+        """Wait until the views show this place of the FACTS stream; False if they do not in time.
+
+        The place may be of a kind that is not followed here. Then nothing arrives, and the consumer is asked whether
+        there is anything left for us before it.
+        """
         try:
-            async with asyncio.timeout(timeout_s), self._moved:
-                await self._moved.wait_for(lambda: self._sequence >= sequence)
+            async with asyncio.timeout(timeout_s):
+                while self._sequence < sequence:
+                    if await self._nothing_left():
+                        return True
+                    await self._wait_for_more()
         except TimeoutError:
             return False
         return True
 
+    async def _nothing_left(self) -> bool:
+        handled = self._handled
+        message = await self._client.request(f"$JS.API.CONSUMER.INFO.{FACTS.name}.{self._name}", b"", timeout=2)
+        info = orjson.loads(message.data)
+        return "error" not in info and info["num_pending"] == 0 and info["delivered"]["consumer_seq"] <= handled
+
+    async def _wait_for_more(self) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_ASK_AGAIN_S), self._moved:
+                await self._moved.wait()
+
     async def _follow(self) -> None:
-        name = f"{self._service}__facts_{random_tail(12)}"
+        self._name = name = f"{self._service}__facts_{random_tail(12)}"
+        self._handled = 0
         pending = await self._create(name)
         if pending == 0:
             self._loaded.set()
@@ -131,6 +153,7 @@ class FactFollower:
             position = messages[-1].metadata
             async with self._moved:
                 self._sequence = max(self._sequence, position.sequence.stream)
+                self._handled = position.sequence.consumer
                 self._moved.notify_all()
             if position.num_pending == 0:
                 self._loaded.set()

@@ -1,0 +1,1 @@
+"""Signed delivery of events to clients, with retries and a log."""
