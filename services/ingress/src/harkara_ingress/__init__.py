@@ -1,0 +1,1 @@
+"""The edge: authenticates, validates, accepts durably, answers; message status."""

@@ -1,0 +1,217 @@
+"""Taking a message in: check it against what is known here, make it durable, answer.
+
+Everything that refuses is looked up in memory. What the checks let pass is judged again by the owners (compliance,
+billing); what they refuse was never published. The 202 goes out only when the bus has the event on disk.
+"""
+
+import asyncio
+import logging
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+
+import orjson
+
+from harkara_chassis.clock import now_utc
+from harkara_chassis.publisher import Publisher
+from harkara_contracts.errors import ErrorCode, HarkaraError
+from harkara_contracts.events import Content, MessageAccepted, SmsContent
+from harkara_contracts.facts import BalanceFact
+from harkara_contracts.ids import new_message_id
+from harkara_contracts.subjects import Category
+from harkara_ingress.accounts import Caller
+from harkara_ingress.idempotency import Answered, Claim, Idempotency
+from harkara_ingress.limits import Limiter
+from harkara_ingress.read_model import MessageRow, message_row
+from harkara_ingress.sending import (
+    SmsSend,
+    answer_of,
+    checked_channels,
+    checked_mobile,
+    checked_schedule,
+    content_of,
+    event_of,
+    price_name,
+)
+from harkara_registry import Registry, judge
+
+logger = logging.getLogger(__name__)
+
+
+class RateLimitedError(HarkaraError):
+    """Too much at once; `retry_after_s` says when it would have been allowed."""
+
+    def __init__(self, message: str, retry_after_s: float) -> None:
+        super().__init__(ErrorCode.RATE_LIMIT_EXCEEDED, message)
+        self.retry_after_s = retry_after_s
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """A send that nothing known here speaks against."""
+
+    to: str
+    category: Category
+    content: Content
+    sms: SmsContent | None
+    test_mode: bool
+    send_at: datetime | None
+    price_mp: int | None
+
+
+class RecentMessages:
+    """The last messages this process accepted, for as long as the read model may not have them yet."""
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._rows: OrderedDict[str, MessageRow] = OrderedDict()
+
+    def add(self, event: MessageAccepted) -> None:
+        self._rows[event.message_id] = message_row(event)
+        if len(self._rows) > self._size:
+            self._rows.popitem(last=False)
+
+    def get(self, message_id: str) -> MessageRow | None:
+        return self._rows.get(message_id)
+
+
+class Acceptance:
+    def __init__(
+        self,
+        publisher: Publisher,
+        registry: Registry,
+        balance: Callable[[str], BalanceFact | None],
+        limiter: Limiter,
+        idempotency: Idempotency,
+        recent: RecentMessages,
+        timeout_s: float,
+    ) -> None:
+        self._publisher = publisher
+        self._registry = registry
+        self._balance = balance
+        self._limiter = limiter
+        self._idempotency = idempotency
+        self._recent = recent
+        self._timeout_s = timeout_s
+
+    async def send(self, caller: Caller, request: SmsSend, raw: bytes, idempotency_key: str | None) -> bytes:
+        """Accept one message; return the body of the 202.
+
+        Args:
+            caller: whose message it is.
+            request: what was asked.
+            raw: the request as it came, to tell a repeat from another request.
+            idempotency_key: the header, if there is one.
+
+        Raises:
+            HarkaraError: why it was not accepted.
+        """
+        await self._take_messages(caller, 1)
+        if idempotency_key is None:
+            return await self._accept(caller, request, new_message_id(), now_utc())
+        claim = await self._idempotency.claim(caller.account_id, idempotency_key, raw)
+        if isinstance(claim, Answered):
+            return claim.body
+        return await self._accept_claimed(caller, request, claim)
+
+    def check(self, caller: Caller, request: SmsSend, now: datetime) -> Checked:
+        """Check a send against the registry; what it would cost is told, whether it can be paid is not asked.
+
+        Raises:
+            HarkaraError: the first thing that is wrong with it.
+        """
+        channels = checked_channels(request)
+        to = checked_mobile(request.to)
+        send_at = checked_schedule(request.schedule_at, now)
+        category = request.category or self._template_category(caller.account_id, request.template_id)
+        content = content_of(request)
+        test_mode = caller.test_only or bool(request.test_mode)
+        verdict = judge(
+            self._registry,
+            account_id=caller.account_id,
+            category=category,
+            channels=channels,
+            content=content,
+            test_mode=test_mode,
+        )
+        if verdict.refused is not None:
+            raise HarkaraError(verdict.refused.code, verdict.refused.message)
+        price_mp = self._price_mp(caller.account_id, category, verdict.sms)
+        return Checked(to, category, content, verdict.sms, test_mode, send_at, price_mp)
+
+    def can_pay(self, caller: Caller, checked: Checked) -> bool:
+        """Tell whether the last known balance covers a message; test messages cost nothing."""
+        if checked.test_mode:
+            return True
+        balance = self._balance(caller.account_id)
+        if balance is None:
+            return False  # nobody ever topped it up
+        if checked.price_mp is None:
+            return balance.available_mp > 0  # the price is billing's to know
+        return balance.available_mp >= checked.price_mp
+
+    async def _accept_claimed(self, caller: Caller, request: SmsSend, claim: Claim) -> bytes:
+        try:
+            body = await self._accept(caller, request, claim.message_id, claim.at)
+        except HarkaraError as error:
+            # Nothing was published, unless the bus was given the event and did not say that it has it.
+            await self._idempotency.release(claim, refused=error.code is not ErrorCode.UNAVAILABLE)
+            raise
+        try:
+            await self._idempotency.complete(claim, body)
+        except HarkaraError:
+            logger.warning("an idempotent answer could not be kept; a repeat would publish the same event again")
+        return body
+
+    async def _accept(self, caller: Caller, request: SmsSend, message_id: str, accepted_at: datetime) -> bytes:
+        checked = self.check(caller, request, accepted_at)
+        if not self.can_pay(caller, checked):
+            raise HarkaraError(
+                ErrorCode.INSUFFICIENT_CREDITS,
+                "The balance does not cover this message. Top up the account, then retry.",
+            )
+        event = event_of(
+            request,
+            message_id=message_id,
+            account_id=caller.account_id,
+            to=checked.to,
+            category=checked.category,
+            channels=request.wanted_channels(),
+            content=checked.content,
+            test_mode=checked.test_mode,
+            accepted_at=accepted_at,
+            send_at=checked.send_at,
+        )
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                await self._publisher.commit(event)
+        except TimeoutError as error:
+            raise HarkaraError(
+                ErrorCode.UNAVAILABLE,
+                "The message could not be made durable in time and may or may not be sent. "
+                "Retry with an Idempotency-Key to send it once only.",
+            ) from error
+        self._recent.add(event)
+        return orjson.dumps(answer_of(request, event, checked.sms))
+
+    async def _take_messages(self, caller: Caller, count: int) -> None:
+        decision = await self._limiter.take(f"messages:{caller.account_id}", caller.messages, count)
+        if not decision.allowed:
+            raise RateLimitedError(
+                f"The account may send {decision.limit} messages a second. Wait as Retry-After says.",
+                decision.retry_after_s,
+            )
+
+    def _template_category(self, account_id: str, template_id: str | None) -> Category:
+        template = self._registry.template(account_id, template_id) if template_id else None
+        if template is None:
+            raise HarkaraError(
+                ErrorCode.INVALID_REQUEST, f"Field `category` is missing. Give one of {', '.join(Category)}."
+            )
+        return template.category
+
+    def _price_mp(self, account_id: str, category: Category, sms: SmsContent | None) -> int | None:
+        balance = self._balance(account_id)
+        unit_mp = balance.unit_price_mp.get(price_name(category)) if balance else None
+        return None if unit_mp is None else unit_mp * (sms.parts if sms else 1)

@@ -1,0 +1,1 @@
+"""The HTTP edge: one middleware that admits, routes per resource, one form of error."""

@@ -1,0 +1,88 @@
+"""The application: all routes, the edge in front of them, and the API's description."""
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from fastapi import APIRouter, FastAPI
+from fastapi.exceptions import RequestValidationError
+from fastapi.openapi.utils import get_openapi
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, Response
+from starlette.types import ASGIApp
+
+from harkara_ingress.accounts import Directory
+from harkara_ingress.http.common import ErrorBody
+from harkara_ingress.http.context import context_of
+from harkara_ingress.http.direct import DEFINITIONS, DirectRoute
+from harkara_ingress.http.docs import docs_page
+from harkara_ingress.http.errors import refusal_of
+from harkara_ingress.http.middleware import Edge
+from harkara_ingress.limits import Limiter
+from harkara_ingress.settings import Settings
+
+_DESCRIPTION = (
+    "One API for messages to people in India. Every call takes `Authorization: Bearer <key>`; every answer has "
+    "`X-Request-Id`, `X-RateLimit-Limit`, `X-RateLimit-Remaining` and `X-RateLimit-Reset` (unix seconds). "
+    "A refusal has `error_code`, `error_message` and, where fields are wrong, `errors`."
+)
+
+
+def create_application(
+    direct: Sequence[DirectRoute],
+    routers: Iterable[APIRouter],
+    *,
+    settings: Settings,
+    directory: Directory,
+    limiter: Limiter,
+    is_draining: Callable[[], bool],
+) -> ASGIApp:
+    app = FastAPI(
+        title="Harkara",
+        version="1",
+        description=_DESCRIPTION,
+        docs_url=None,
+        redoc_url=None,
+        openapi_url=None,
+        strict_content_type=False,
+        redirect_slashes=False,
+        responses={"4XX": {"model": ErrorBody}, "5XX": {"model": ErrorBody}},
+        exception_handlers={HTTPException: _refuse, RequestValidationError: _refuse, Exception: _refuse},
+    )
+    app.router.routes.extend(direct)
+    for router in routers:
+        app.include_router(router)
+    description = _describe(app)
+
+    @app.get("/openapi.json", include_in_schema=False)
+    async def openapi() -> dict[str, Any]:
+        return description
+
+    @app.get("/docs", include_in_schema=False)
+    async def docs() -> HTMLResponse:
+        return HTMLResponse(docs_page(description))
+
+    return Edge(app, direct=direct, settings=settings, directory=directory, limiter=limiter, is_draining=is_draining)
+
+
+async def _refuse(request: Request, error: Exception) -> Response:
+    request_id = context_of(request).request_id
+    return refusal_of(error, request_id).response(request_id)
+
+
+def _describe(app: FastAPI) -> dict[str, Any]:
+    """Make the OpenAPI description; every operation is secured, and refuses with a 400 where FastAPI says 422."""
+    description = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
+    components = description.setdefault("components", {})
+    schemas = components.setdefault("schemas", {})
+    components["securitySchemes"] = {"api_key": {"type": "http", "scheme": "bearer"}}
+    description["security"] = [{"api_key": []}]
+    for operations in description["paths"].values():
+        for operation in operations.values():
+            schemas.update(operation.pop(DEFINITIONS, {}))
+            unused = operation["responses"].get("422", {})
+            if unused.get("description") == "Validation Error":
+                del operation["responses"]["422"]
+    schemas.pop("HTTPValidationError", None)
+    schemas.pop("ValidationError", None)
+    return description

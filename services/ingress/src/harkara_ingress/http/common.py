@@ -1,0 +1,36 @@
+"""What the models of several resources share."""
+
+from typing import Annotated
+
+from pydantic import BaseModel, Field
+
+Name = Annotated[str, Field(min_length=1, max_length=128)]
+Id = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,64}$")]
+Reason = Annotated[str, Field(max_length=500)]
+Cursor = Annotated[str, Field(max_length=512)]
+PAISA_MP = 1_000
+
+
+class FieldError(BaseModel):
+    field: str
+    message: str
+
+
+class ErrorBody(BaseModel):
+    """What every refusal looks like."""
+
+    status: str = "error"
+    error_code: str
+    error_message: str
+    request_id: str
+    errors: list[FieldError] | None = None
+
+
+class Deleted(BaseModel):
+    status: str = "deleted"
+
+
+def paise(amount_mp: int) -> int | float:
+    """Write milli-paise as paise: a whole number wherever it is one, else with at most three decimals."""
+    whole, rest = divmod(amount_mp, PAISA_MP)
+    return amount_mp / PAISA_MP if rest else whole

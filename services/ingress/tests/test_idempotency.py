@@ -1,0 +1,109 @@
+"""Claims on a real Redis: repeats, conflicts, waiting, take-over after a crash, and Redis away."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from redis.asyncio import Redis
+
+from harkara_contracts.errors import ErrorCode, HarkaraError
+from harkara_contracts.ids import new_id
+from harkara_ingress.idempotency import KEPT_S, Answered, Claim, Idempotency, connect
+
+
+@pytest.fixture
+async def redis(servers: Any) -> AsyncIterator["Redis"]:
+    async with connect(servers.redis_url) as client:
+        yield client
+
+
+@pytest.fixture
+def idempotency(redis: "Redis") -> Idempotency:
+    return Idempotency(redis)
+
+
+@pytest.fixture
+def account_id() -> str:
+    return new_id("ACC")
+
+
+async def claimed(idempotency: Idempotency, account_id: str, request: bytes = b"{}") -> Claim:
+    claim = await idempotency.claim(account_id, "key", request)
+    assert isinstance(claim, Claim)
+    return claim
+
+
+async def test_a_repeat_gets_the_first_answer_for_a_day(
+    idempotency: Idempotency, redis: "Redis", account_id: str
+) -> None:
+    claim = await claimed(idempotency, account_id)
+    await idempotency.complete(claim, b'{"message_id":"TN1"}')
+    assert await idempotency.claim(account_id, "key", b"{}") == Answered(b'{"message_id":"TN1"}')
+    assert KEPT_S - 60 < await redis.ttl(claim.key) <= KEPT_S
+    another = await idempotency.claim(new_id("ACC"), "key", b"{}")
+    assert isinstance(another, Claim)
+
+
+async def test_another_request_under_the_same_key_is_a_conflict(idempotency: Idempotency, account_id: str) -> None:
+    claim = await claimed(idempotency, account_id)
+    for _ in range(2):
+        with pytest.raises(HarkaraError) as refusal:
+            await idempotency.claim(account_id, "key", b'{"other":1}')
+        assert refusal.value.code is ErrorCode.IDEMPOTENCY_CONFLICT
+        await idempotency.complete(claim, b"{}")
+
+
+async def test_who_comes_while_the_first_is_under_way_waits_for_its_answer(
+    idempotency: Idempotency, account_id: str
+) -> None:
+    claim = await claimed(idempotency, account_id)
+    waiting = [asyncio.create_task(idempotency.claim(account_id, "key", b"{}")) for _ in range(5)]
+    done, _ = await asyncio.wait(waiting, timeout=0.1)
+    assert not done
+    await idempotency.complete(claim, b"answer")
+    assert await asyncio.gather(*waiting) == [Answered(b"answer")] * 5
+
+
+async def test_after_a_refusal_the_key_is_free_again(idempotency: Idempotency, account_id: str) -> None:
+    first = await claimed(idempotency, account_id)
+    await idempotency.release(first, refused=True)
+    second = await claimed(idempotency, account_id, b'{"mended":1}')
+    assert second.message_id != first.message_id
+
+
+async def test_what_may_be_published_keeps_its_id(idempotency: Idempotency, account_id: str) -> None:
+    first = await claimed(idempotency, account_id)
+    await idempotency.release(first, refused=False)
+    second = await claimed(idempotency, account_id)
+    assert (second.message_id, second.at, second.is_new) == (first.message_id, first.at, False)
+    # A refusal of the second does not make the first unpublished.
+    await idempotency.release(second, refused=True)
+    assert (await claimed(idempotency, account_id)).message_id == first.message_id
+
+
+async def test_after_a_crash_the_next_takes_over_with_the_same_id(
+    idempotency: Idempotency, redis: "Redis", account_id: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("harkara_ingress.idempotency.LEASE_MS", 50)
+    first = await claimed(idempotency, account_id)
+    takers = await asyncio.gather(*(idempotency.claim(account_id, "key", b"{}") for _ in range(2)))
+    assert {taker.message_id for taker in takers if isinstance(taker, Claim)} == {first.message_id}
+    # The one who lost its lease cannot take the record away from under the others.
+    await idempotency.release(first, refused=True)
+    assert await redis.hget(first.key, "id") == first.message_id.encode()
+
+
+async def test_redis_away_is_told(account_id: str) -> None:
+    async with connect("redis://127.0.0.1:1/0") as nowhere:
+        with pytest.raises(HarkaraError) as refusal:
+            await Idempotency(nowhere).claim(account_id, "key", b"{}")
+    assert refusal.value.code is ErrorCode.UNAVAILABLE
+
+
+async def test_a_claim_whose_reply_was_lost_is_had_by_asking_again(idempotency: Idempotency, account_id: str) -> None:
+    first = await claimed(idempotency, account_id)
+    again = await idempotency._try_claim(first.key, first.digest, first.owner)
+    assert isinstance(again, Claim)
+    assert again.message_id == first.message_id
+    assert await idempotency._try_claim(first.key, first.digest, "another") is None
