@@ -85,6 +85,7 @@ class Acceptance:
         limiter: Limiter,
         idempotency: Idempotency,
         recent: RecentMessages,
+        start_trace: Callable[[], str | None],
         timeout_s: float,
     ) -> None:
         self._publisher = publisher
@@ -93,6 +94,7 @@ class Acceptance:
         self._limiter = limiter
         self._idempotency = idempotency
         self._recent = recent
+        self._start_trace = start_trace
         self._timeout_s = timeout_s
 
     async def send(self, caller: Caller, request: SmsSend, raw: bytes, idempotency_key: str | None) -> bytes:
@@ -185,7 +187,7 @@ class Acceptance:
         )
         try:
             async with asyncio.timeout(self._timeout_s):
-                await self._publisher.commit(event)
+                await self._publisher.commit(event, self._start_trace())
         except TimeoutError as error:
             raise HarkaraError(
                 ErrorCode.UNAVAILABLE,

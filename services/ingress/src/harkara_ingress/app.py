@@ -59,6 +59,7 @@ async def build(service: Service[Settings]) -> None:
         limiter,
         Idempotency(await service.enter(connect(settings.redis_url.get_secret_value()))),
         recent,
+        service.tracing.start,
         settings.accept_timeout_s,
     )
     app = create_application(
