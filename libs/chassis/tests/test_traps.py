@@ -173,8 +173,8 @@ async def test_6_at_the_drain_work_is_finished_and_the_rest_given_back_at_once(
         assert handled, "what was in hand is finished"
 
     async with run_service("compliance", reading(handler), ServiceSettings):
-        # Well within the ack_wait of 6 s: what was given back comes at once.
-        await eventually(lambda: _true(set(handled) == {event.message_id for event in sent}), timeout_s=4)
+        # Well within the ack_wait of 3 s: what was given back comes at once.
+        await eventually(lambda: _true(set(handled) == {event.message_id for event in sent}), timeout_s=2)
 
 
 async def _true(value: bool) -> bool:

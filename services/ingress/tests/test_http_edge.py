@@ -149,7 +149,7 @@ async def test_the_bus_away_is_told_in_time(start_edge: Any, bus: Any) -> None:
     async with start_edge(accept_timeout_s=0.1) as edge:
         client = await edge.client(bus)
 
-        async def stuck(_: Any) -> None:
+        async def stuck(*_: Any) -> None:
             await asyncio.Event().wait()
 
         edge.service.publisher.commit = stuck
@@ -164,7 +164,7 @@ async def test_too_many_at_once_are_refused(start_edge: Any, bus: Any) -> None:
         entered, go_on = asyncio.Event(), asyncio.Event()
         commit = edge.service.publisher.commit
 
-        async def slow(event: Any) -> None:
+        async def slow(event: Any, *_: Any) -> None:
             entered.set()
             await go_on.wait()
             await commit(event)
@@ -205,7 +205,7 @@ async def test_a_drain_finishes_what_has_begun_and_takes_nothing_new(start_edge:
         async with start_edge() as edge:
             commit = edge.service.publisher.commit
 
-            async def slow(event: Any) -> None:
+            async def slow(event: Any, *_: Any) -> None:
                 entered.set()
                 await go_on.wait()
                 await commit(event)

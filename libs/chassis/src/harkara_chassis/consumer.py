@@ -215,7 +215,7 @@ class LaneLoop:
         await self._publisher.send(
             [
                 dead_letter(
-                    self._service, message.subject, self.durable, one.reason, 1, one.record, f"{sequence}.{place}"
+                    self._service, message.subject, self.durable, one.reason, 1, one.payload, f"{sequence}.{place}"
                 )
                 for place, one in enumerate(bad)
             ]

@@ -43,9 +43,9 @@ class Received:
 
 @dataclass(frozen=True, slots=True)
 class Bad:
-    """One record that could not be read. The reason names places and kinds of fault, never values."""
+    """What could not be read: a batch of the one bad record, or a whole payload. The reason never names values."""
 
-    record: bytes
+    payload: bytes
     reason: str
 
 
@@ -135,12 +135,12 @@ def _decode_one_by_one(payload: bytes, event: type[Event]) -> tuple[list[Receive
         try:
             envelope = _adapter_of_one(event).validate_json(orjson.dumps(record))
         except ValidationError as error:
-            bad.append(Bad(orjson.dumps(record), describe(error)))
+            bad.append(Bad(orjson.dumps([record]), describe(error)))
             continue
         if envelope["type"] == event.type_name():
             good.append(Received(envelope["data"], envelope.get("traceparent")))
         else:
-            bad.append(_wrong_type(envelope["type"], event.type_name(), orjson.dumps(record)))
+            bad.append(_wrong_type(envelope["type"], event.type_name(), orjson.dumps([record])))
     return good, bad
 
 

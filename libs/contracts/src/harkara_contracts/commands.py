@@ -199,11 +199,16 @@ class BalanceReply(Reply):
 
 
 class LedgerEntry(Record):
-    """One movement of an account's money. `amount_mp` is signed as the account sees it: a top-up is positive."""
+    """One movement of an account's money.
+
+    `amount_mp` is signed as the account sees it: a top-up is positive. `available_change_mp` is what it did to what can
+    be spent: a capture takes from what was held, and changes that no more. The sum of them is the balance.
+    """
 
     entry_id: str
     kind: str
     amount_mp: int
+    available_change_mp: int = 0
     units: int = 0
     reference: str
     message_id: str | None = None

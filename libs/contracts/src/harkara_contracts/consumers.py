@@ -11,8 +11,8 @@ from harkara_contracts import streams as s
 from harkara_contracts.events import Event
 from harkara_contracts.subjects import Channel, Lane
 
-# An OTP that was in the hands of a killed process comes back soon; bulk work may take longer between heartbeats.
-_ACK_WAIT_S = {Lane.OTP: 6.0, Lane.TRANSACTIONAL: 12.0, Lane.PROMOTIONAL: 20.0}
+# How soon what was in the hands of a killed process comes back. Work that takes longer is heartbeated every third of it.
+_ACK_WAIT_S = {Lane.OTP: 3.0, Lane.TRANSACTIONAL: 5.0, Lane.PROMOTIONAL: 10.0}
 
 
 @dataclass(frozen=True, slots=True)

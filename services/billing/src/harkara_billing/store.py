@@ -327,11 +327,12 @@ async def _read_balances(connection: Connection, accounts: Iterable[str], month:
 
 def _entry(row: asyncpg.Record) -> LedgerEntry:
     number, reference, kind, amount_mp, units, created_at = row
-    taken = kind in _TAKEN
+    signed_mp = -amount_mp if kind in _TAKEN else amount_mp
     return LedgerEntry(
         entry_id=str(number),
         kind=kind,
-        amount_mp=-amount_mp if taken else amount_mp,
+        amount_mp=signed_mp,
+        available_change_mp=0 if kind == Kind.CAPTURE else signed_mp,
         units=units,
         reference=reference,
         message_id=None if kind == Kind.TOPUP else reference.rpartition("-")[0],

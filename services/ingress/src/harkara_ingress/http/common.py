@@ -4,11 +4,14 @@ from typing import Annotated
 
 from pydantic import BaseModel, Field
 
+from harkara_contracts.money import PAISA_MP
+
 Name = Annotated[str, Field(min_length=1, max_length=128)]
 Id = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,64}$")]
 Reason = Annotated[str, Field(max_length=500)]
 Cursor = Annotated[str, Field(max_length=512)]
-PAISA_MP = 1_000
+Paise = int | float
+"""A whole number wherever it is one."""
 
 
 class FieldError(BaseModel):
@@ -30,7 +33,7 @@ class Deleted(BaseModel):
     status: str = "deleted"
 
 
-def paise(amount_mp: int) -> int | float:
+def paise(amount_mp: int) -> Paise:
     """Write milli-paise as paise: a whole number wherever it is one, else with at most three decimals."""
     whole, rest = divmod(amount_mp, PAISA_MP)
     return amount_mp / PAISA_MP if rest else whole

@@ -8,13 +8,13 @@ from fastapi import APIRouter, Query
 from pydantic import AwareDatetime, BaseModel, Field
 from starlette.requests import Request
 
-from harkara_contracts.commands import BalanceReply, GetBalance, GetUsage, ListLedger, TopUp
+from harkara_contracts.commands import BalanceReply, GetBalance, GetUsage, LedgerEntry, ListLedger, TopUp
 from harkara_contracts.errors import ErrorCode, HarkaraError
 from harkara_contracts.ids import is_message_id
 from harkara_contracts.money import from_paise
 from harkara_ingress.accounts import AccountStatus, Plan, Scope
 from harkara_ingress.administration import Administration
-from harkara_ingress.http.common import Cursor, Id, Name, paise
+from harkara_ingress.http.common import Cursor, Id, Name, Paise, paise
 from harkara_ingress.http.context import Operator, Reader, context_of
 from harkara_ingress.http.owners import Owners, asked_by
 from harkara_ingress.store import AccountRecord, AccountStore
@@ -76,14 +76,17 @@ class Balance(BaseModel):
 
     account_id: str
     currency: str
-    available_paise: float
-    held_paise: float
+    available_paise: Paise
+    held_paise: Paise
 
 
 class LedgerLine(BaseModel):
+    """One movement. `available_change_paise` sums up to the balance: a capture takes from what was held already."""
+
     entry_id: str
     kind: str
-    amount_paise: float
+    amount_paise: Paise
+    available_change_paise: Paise
     units: int
     reference: str
     message_id: str | None
@@ -100,7 +103,7 @@ class UsageLine(BaseModel):
     channel: str
     category: str
     units: int
-    amount_paise: float
+    amount_paise: Paise
 
 
 class Usage(BaseModel):
@@ -182,10 +185,7 @@ def _money(router: APIRouter, store: AccountStore, owners: Owners) -> None:
                 message_id=message_id,
             )
         )
-        lines = [
-            LedgerLine(**entry.model_dump(exclude={"amount_mp"}), amount_paise=paise(entry.amount_mp))
-            for entry in reply.entries
-        ]
+        lines = [_line(entry) for entry in reply.entries]
         return Ledger(entries=lines, next_cursor=reply.next_cursor)
 
     @router.get("/v1/account/usage")
@@ -205,6 +205,14 @@ def _changes(wanted: ChangeAccount) -> dict[str, Any]:
         for name, value in given.items()
         if value is not None or name in {"requests_per_minute", "messages_per_second", "burst"}
     }
+
+
+def _line(entry: LedgerEntry) -> LedgerLine:
+    return LedgerLine(
+        **entry.model_dump(exclude={"amount_mp", "available_change_mp"}),
+        amount_paise=paise(entry.amount_mp),
+        available_change_paise=paise(entry.available_change_mp),
+    )
 
 
 def _balance(account_id: str, reply: BalanceReply) -> Balance:

@@ -12,7 +12,7 @@ from harkara_chassis.clock import now_utc
 from harkara_contracts.errors import ErrorCode, HarkaraError
 from harkara_contracts.ids import day_of, is_message_id
 from harkara_ingress.acceptance import RecentMessages
-from harkara_ingress.http.common import Cursor, paise
+from harkara_ingress.http.common import Cursor, Paise, paise
 from harkara_ingress.http.context import Reader
 from harkara_ingress.message_store import MessageStore
 from harkara_ingress.message_store import Query as MessageQuery
@@ -39,7 +39,7 @@ class AttemptStatus(BaseModel):
     carrier: str
     state: str
     parts: int | None
-    cost_paise: float
+    cost_paise: Paise
     planned_at: datetime | None
     sent_at: datetime | None
     delivered_at: datetime | None
@@ -63,7 +63,7 @@ class MessageSummary(BaseModel):
     batch_id: str | None
     test_mode: bool
     parts: int | None
-    cost_paise: float
+    cost_paise: Paise
     accepted_at: datetime | None
     scheduled_at: datetime | None
     deferred_until: datetime | None

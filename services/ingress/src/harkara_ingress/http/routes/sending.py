@@ -11,7 +11,7 @@ from harkara_chassis.clock import now_utc
 from harkara_contracts.errors import ErrorCode, HarkaraError
 from harkara_ingress.acceptance import Acceptance
 from harkara_ingress.accounts import Scope
-from harkara_ingress.http.common import ErrorBody, paise
+from harkara_ingress.http.common import ErrorBody, Paise, paise
 from harkara_ingress.http.context import Sender, caller_with, context_of
 from harkara_ingress.http.direct import DirectRoute, Endpoint, body_of
 from harkara_ingress.sending import AnySend, MessageSend, SmsSend
@@ -63,7 +63,7 @@ class Verdict(BaseModel):
     channel: str | None = None
     encoding: str | None = None
     parts: int | None = None
-    price_paise: float | None = None
+    price_paise: Paise | None = None
     balance_sufficient: bool | None = None
     gsm_alternative_exists: bool | None = None
     error_code: str | None = None

@@ -1,0 +1,1 @@
+"""Measures a running Harkara from outside: `python -m bench`."""
