@@ -123,9 +123,12 @@ def test_a_retriable_failure_goes_to_another_carrier_then_waits_and_begins_anew(
     assert second.events[0].attempt_id.endswith("-2")
     third = rules.on_attempt(second.saga, failed(second.saga, 2, left=False, retriable=True), NOW, 0.0)
     assert (third.saga.state, third.events) == (State.WAITING, ())
-    assert third.wake_at > NOW
+    assert third.wake_at == NOW + timedelta(seconds=5)
     again = rules.wake(third.saga, third.wake_at, 0.0)
     assert again.events[0].attempt_id.endswith("-3")
+    fourth = rules.on_attempt(again.saga, failed(again.saga, 3, left=False, retriable=True), NOW, 0.0)
+    fifth = rules.on_attempt(fourth.saga, failed(fourth.saga, 4, left=False, retriable=True), NOW, 0.0)
+    assert fifth.wake_at == NOW + timedelta(seconds=10)
 
 
 def test_a_failure_after_it_left_is_final_however_retriable():

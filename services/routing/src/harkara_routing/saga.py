@@ -48,6 +48,7 @@ class State(StrEnum):
 
 
 OPEN = frozenset({State.PLANNED, State.WAITING, State.UNKNOWN})
+_LONGEST_WAIT_S = 60.0
 _MAY_BE_DELIVERED = OPEN | {State.FAILED, State.EXPIRED}
 
 
@@ -139,8 +140,9 @@ class Router:
         if carrier is not None:
             chosen = replace(saga, state=State.PLANNED, carrier=carrier)
             return Step(chosen, (planned(chosen, now),))
-        rounds = min(saga.attempt, 5)
-        wake_at = now + timedelta(seconds=min(self.retry_after_s * 2 ** (rounds - 1), 60.0))
+        # How often all of them were tried before this round; attempts count carriers, not rounds.
+        rounds = max(0, (saga.attempt - 1) // max(1, len(saga.tried)) - 1)
+        wake_at = now + timedelta(seconds=min(self.retry_after_s * 2 ** min(rounds, 10), _LONGEST_WAIT_S))
         return Step(replace(saga, state=State.WAITING), wake_at=wake_at)
 
     def _failed(self, saga: Saga, event: AttemptFailed, now: datetime, roll: float) -> Step:
