@@ -81,7 +81,6 @@ class LaneLoop:
         self.pull = Pull(
             client, spec.stream.name, self.durable, batch=64 * concurrency, ack_wait_s=spec.ack_wait_s(lane)
         )
-        self._stopping = asyncio.Event()
         self._calls: set[asyncio.Task[None]] = set()
         self._room: dict[str, asyncio.Semaphore] = {}
         self._handled = EVENTS_HANDLED.labels(self.durable)
@@ -97,26 +96,27 @@ class LaneLoop:
                 if self._concurrency == 1:
                     await self._handle(group)
                 else:
-                    await self._start(group)
+                    self._start(group)
 
-    async def stop(self) -> None:
-        """Take no more, finish what is in hand; what was not begun is given back."""
-        self._stopping.set()
+    async def stop(self, timeout_s: float) -> None:
+        """Take no more, finish what is in hand within the time; what was not begun is given back."""
         await self.pull.stop()
         if self._calls:
-            await asyncio.wait(self._calls)
+            _, late = await asyncio.wait(self._calls, timeout=timeout_s)
+            for call in late:
+                call.cancel()
 
-    async def _start(self, group: list[_Item]) -> None:
+    def _start(self, group: list[_Item]) -> None:
+        """Handle a group beside others. How many can wait is bounded by what the pull holds."""
         room = self._room.setdefault(group[0].message.subject, asyncio.Semaphore(self._concurrency))
-        await room.acquire()
-        call = asyncio.create_task(self._handle(group))
+        call = asyncio.create_task(self._handle_in_room(room, group))
         self._calls.add(call)
+        call.add_done_callback(self._calls.discard)
 
-        def done(_: asyncio.Task[None]) -> None:
-            self._calls.discard(call)
-            room.release()
-
-        call.add_done_callback(done)
+    async def _handle_in_room(self, room: asyncio.Semaphore, group: list[_Item]) -> None:
+        # Waited for here and not in the loop: one slow carrier must not keep the others of its lane waiting.
+        async with room:
+            await self._handle(group)
 
     def _groups(self, items: list[_Item]) -> list[list[_Item]]:
         """Cut what was taken into handler calls of bounded size; concurrent calls get one subject each."""

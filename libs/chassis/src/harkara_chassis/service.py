@@ -190,7 +190,7 @@ class Service(Generic[S]):
     async def stop(self) -> None:
         """Drain: not ready any more, take nothing new, finish what is in hand, close in reverse order of opening."""
         self.stopping.set()
-        stops = [loop.stop() for loop in self.loops]
+        stops = [loop.stop(self.settings.drain_timeout_s) for loop in self.loops]
         if self._server is not None:
             stops.append(self._server.stop())
         await asyncio.gather(*stops)

@@ -82,7 +82,8 @@ class Esme(Generic[ContextT]):
 
     `on_outcomes` gets (context, outcome) pairs: one for every submitted message, and a second one where a response
     comes after `Unknown`. `on_deliver` gets the incoming messages; each must be accepted or rejected. `on_state` gets
-    every transition.
+    every transition. `before_write` gets the contexts of what is written next: the last moment at which it is certain
+    that the SMSC does not have it.
     """
 
     def __init__(
@@ -92,6 +93,7 @@ class Esme(Generic[ContextT]):
         on_outcomes: Callable[[list[tuple[ContextT, Outcome]]], None],
         on_deliver: Callable[[list[Delivery]], None],
         on_state: Callable[[StateChange], None] | None = None,
+        before_write: Callable[[list[ContextT]], None] | None = None,
     ) -> None:
         config.bind.to_body()  # what does not fit the bind PDU is refused here, not in the background
         self.config = config
@@ -99,6 +101,7 @@ class Esme(Generic[ContextT]):
         self._on_outcomes = on_outcomes
         self._on_deliver = on_deliver
         self._on_state = on_state
+        self._before_write = before_write
         self._accepting = False
         self._session: EsmeSession | None = None
         self._runner: asyncio.Task[None] | None = None
@@ -276,12 +279,16 @@ class Esme(Generic[ContextT]):
             return
         now = self._loop.time()
         octets: list[bytes] = []
+        contexts: list[ContextT] = []
         for _ in range(self._pacer.take(wanted, now)):
             submission = heapq.heappop(returned) if returned else queue.popleft()
             sequence_number = session.next_sequence_number()
             window.written(sequence_number, submission, now)
             octets.append(encode_frame(CommandId.SUBMIT_SM, sequence_number, submission.body))
+            contexts.append(submission.context)
         if octets:
+            if self._before_write is not None:
+                self._before_write(contexts)
             session.write(b"".join(octets))
             self._offer_room()
 

@@ -1,0 +1,1 @@
+"""SMPP binds to carriers: submits, receipts, inbound SMS."""
