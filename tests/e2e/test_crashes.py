@@ -12,7 +12,6 @@ import threading
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import pytest
 from tests.e2e.client import (
@@ -36,7 +35,7 @@ GIVE_UP_S = 60.0
 SETTLE_TIMEOUT_S = 60.0
 SHIPPING = {"template_id": SHIPPED, "category": "transactional", "variables": SHIPPED_VARIABLES}
 LOGIN = {"template_id": "LOGIN", "category": "otp", "variables": {"otp": "482913"}}
-SERVICES = ("ingress", "compliance", "routing", "billing", "webhook-dispatcher")
+SERVICES = ("ingress", "compliance", "routing", "billing", "sms-sender", "webhook-dispatcher")
 SERVERS = ("nats", "postgres", "valkey")
 
 
@@ -134,44 +133,6 @@ def test_nothing_is_lost_or_doubled(victim: str, stack: Stack, account: Account,
     assert_paid_once(account, ids)
 
     assert stack.processes()[victim]["restarts"] == before["restarts"] + 1
-    assert stack.dead_letters() == dead_before
-
-
-def test_a_killed_sender_sends_nothing_twice(stack: Stack, account: Account, inbox: Inbox, phones: Phones) -> None:
-    """Between the recorded intent and the carrier's answer nobody can know: such a message is never sent again. Where the
-    carrier has it, its receipt proves so; where it has it not, the status says that its fate is unknown."""
-    account.webhook(inbox)
-    dead_before = stack.dead_letters()
-    run = send_and_kill(account, phones, stack.processes()["sms-sender"]["pid"])
-    number_of = {message_id: to for to, message_id in run.ids.items()}
-
-    def last_attempt(message_id: str) -> dict[str, Any]:
-        attempts = account.client.message(message_id)["attempts"]
-        return attempts[-1] if attempts else {"state": "none"}
-
-    def is_told() -> bool:
-        told = states(account)
-        open_ones = [one for one, state in told.items() if state != "delivered"]
-        return len(told) == COUNT and all(last_attempt(one)["state"] == "unknown" for one in open_ones)
-
-    eventually(is_told, timeout_s=SETTLE_TIMEOUT_S, what="each message delivered, or its fate known to be unknown")
-    told = states(account)
-    submitted = submissions(phones, run)
-    assert set(submitted.values()) == {1}
-    delivered = {one for one, state in told.items() if state == "delivered"}
-    assert delivered == {run.ids[to] for to in submitted}
-    assert len(told) == COUNT
-    for message_id in told.keys() - delivered:
-        (attempt,) = account.client.message(message_id)["attempts"]
-        assert (attempt["error_code"], number_of[message_id] in submitted) == ("ERR_OUTCOME_UNKNOWN", False)
-
-    eventually(lambda: delivered_hooks(inbox) >= delivered, what="a webhook for each message")
-    assert delivered_hooks(inbox) == delivered
-    # What is unknown stays reserved until its validity ends.
-    unknown = len(told) - len(delivered)
-    expected = (1_000_000 - COUNT * PAISE, unknown * PAISE)
-    eventually(lambda: account.balance() == expected, what="every delivered message paid")
-    assert_paid_once(account, delivered)
     assert stack.dead_letters() == dead_before
 
 
