@@ -115,6 +115,11 @@ class Publisher:
                 backoff_s = min(2 * backoff_s, _MAX_BACKOFF_S)
         return max((message.sequence for message in messages), default=0)
 
+    def repeat_unacknowledged(self) -> None:
+        """Publish again what waits for its acknowledgement: after a lost connection none of these will come."""
+        for ack in list(self._acks.values()):
+            ack.cancel()
+
     def _messages(self, batch: list[Event], traces: dict[str, str] | None) -> list[Outgoing]:
         EVENTS_PUBLISHED.labels(batch[0].type_name()).inc(len(batch))
         if isinstance(batch[0], TimerDue):

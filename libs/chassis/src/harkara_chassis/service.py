@@ -221,6 +221,7 @@ class Service(Generic[S]):
             self._failed.set_exception(RuntimeError(f"{task.get_name()} ended by itself"))
 
     async def _restart_pulls(self) -> None:
+        self.publisher.repeat_unacknowledged()
         for loop in self.loops:
             await loop.pull.restart()
         if self._server is not None:
