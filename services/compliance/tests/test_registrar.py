@@ -87,12 +87,6 @@ REFUSALS: list[tuple[str, Callable[[], object], ErrorCode, str]] = [
         INVALID,
         "at most",
     ),
-    (
-        "an entity by another name",
-        lambda: registrar.register_entity(entity(), register_entity(name="Other"), TELEMARKETER, LATER),
-        ErrorCode.CONFLICT,
-        "GET /v1/entities",
-    ),
     ("a short header", lambda: sender(sender="ABC"), INVALID, "six letters"),
     ("digits for a service", lambda: sender(sender="512345"), INVALID, "promotional"),
     ("a header with the operator's prefix", lambda: sender(sender="VM-ABCDEF"), INVALID, "prefix"),
@@ -206,6 +200,16 @@ def test_the_chain_is_the_entity_and_its_telemarketers() -> None:
     assert entity().chain_hash == chain_hash([ENTITY, TELEMARKETER])
     assert entity(telemarketer_chain=[ENTITY, other]).chain_hash == chain_hash([ENTITY, other])
     assert registrar.register_entity(None, register_entity(), None, NOW).chain_hash == ""
+
+
+def test_registering_an_entity_again_corrects_it_and_never_takes_its_chain_away() -> None:
+    without = registrar.register_entity(None, register_entity(), None, NOW)
+    other = "1702158019811140002"
+    mended = registrar.register_entity(without, register_entity(telemarketer_chain=[other]), None, LATER)
+    assert (mended.telemarketer_chain, mended.chain_hash) == ([other], chain_hash([ENTITY, other]))
+    renamed = registrar.register_entity(mended, register_entity(name="Other"), TELEMARKETER, LATER)
+    assert (renamed.name, renamed.chain_hash) == ("Other", mended.chain_hash)
+    assert without.version < mended.version < renamed.version
 
 
 def test_a_repeat_is_what_is_known() -> None:

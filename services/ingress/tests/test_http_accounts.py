@@ -119,7 +119,18 @@ async def test_a_rotated_key_lives_on_for_its_overlap(edge: Any) -> None:
     assert [await status_of(edge, each) for each in (first, second["api_key"])] == [200, 200]
     status, third, _ = await operator.call("POST", path, {"overlap_seconds": 0}, key=first)
     assert [await status_of(edge, each) for each in (first, third["api_key"])] == [401, 200]
-    assert (await operator.call("POST", path, {"overlap_seconds": 604_801}, key=third["api_key"]))[0] == 400
+    for wrong in (604_801, False):
+        assert (await operator.call("POST", path, {"overlap_seconds": wrong}, key=third["api_key"]))[0] == 400
+
+
+async def test_an_expired_key_has_no_successor(edge: Any) -> None:
+    account = await opened(edge)
+    operator, first = edge.operator(), account["api_key"]
+    (key,) = (await operator.call("GET", "/v1/keys", key=first))[1]["keys"]
+    path = f"/v1/keys/{key['key_id']}/rotate"
+    _, second, _ = await operator.call("POST", path, {"overlap_seconds": 0}, key=first)
+    status, body, _ = await operator.call("POST", path, key=second["api_key"])
+    assert (status, body["error_code"]) == (409, "ERR_CONFLICT")
 
 
 async def test_another_process_knows_what_one_was_told(edge: Any, start_edge: Any) -> None:

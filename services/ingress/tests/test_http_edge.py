@@ -1,6 +1,7 @@
 """What every answer has, whoever made it: ids, limits, one form of error; and the drain."""
 
 import asyncio
+import base64
 import time
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -9,6 +10,7 @@ import aiohttp
 
 from harkara_contracts.events import MessageAccepted
 from harkara_contracts.facts import AccountFact
+from harkara_contracts.ids import new_message_id
 
 
 def is_refusal(body: Any, headers: Any, code: str) -> bool:
@@ -39,6 +41,43 @@ async def test_every_refusal_has_the_same_form(client: Any) -> None:
         got, body, headers = await client.call(method, path, sent)
         assert got == status, (path, body)
         assert is_refusal(body, headers, code), (path, body)
+
+
+AT_THE_ENDS_OF_TIME = [
+    "0001-01-01T00:00:00%2B14:00",
+    "0001-01-01T00:00:00Z",
+    "9999-12-31T23:59:59Z",
+    "9999-12-31T23:59:59-14:00",
+]
+
+
+async def test_no_time_is_too_far_to_be_refused(client: Any) -> None:
+    for at in AT_THE_ENDS_OF_TIME:
+        for path in (f"{listed}?{end}={at}" for listed in ("messages", "account/usage") for end in ("start", "end")):
+            status, body, headers = await client.call("GET", f"/v1/{path}")
+            assert status == 400, (path, body)
+            assert is_refusal(body, headers, "ERR_INVALID_REQUEST")
+        key = {"name": "x", "scopes": ["send"], "expires_at": at.replace("%2B", "+")}
+        assert (await client.call("POST", "/v1/keys", key))[0] == 400
+        cursor = base64.urlsafe_b64encode(f"{at.replace('%2B', '+')}|{new_message_id()}".encode()).decode()
+        assert (await client.call("GET", f"/v1/messages?cursor={cursor}"))[0] in {200, 400}
+        assert (await client.send(schedule_at=at.replace("%2B", "+")))[0] == 400
+
+
+async def test_all_methods_of_a_path_are_allowed_by_name(client: Any) -> None:
+    for path, methods in (
+        ("/v1/sms/send", "POST"),
+        ("/v1/messages/send", "POST"),
+        ("/v1/senders", "GET, POST"),
+        ("/v1/webhooks/WH1", "DELETE, GET, PATCH"),
+    ):
+        status, _, headers = await client.call("OPTIONS", path)
+        assert (status, headers["Allow"]) == (405, methods)
+
+
+async def test_a_long_key_of_the_clients_making_is_not_quoted(client: Any) -> None:
+    _, body, _ = await client.send(variables={"x" * 1_000: "1"})
+    assert len(body["errors"][0]["field"]) < 200
 
 
 async def test_fields_are_named(client: Any) -> None:

@@ -134,6 +134,9 @@ async def test_lists_filter_and_lead_on(client: Any) -> None:
     assert [message["message_id"] for message in page["messages"]] == [ids[3], ids[1]]
     assert (await client.call("GET", "/v1/messages?state=delivered"))[1]["messages"] == []
     assert (await client.call("GET", "/v1/messages?state=lost"))[0] == 400
+    assert len((await client.call("GET", "/v1/messages?channel=sms"))[1]["messages"]) == 5
+    assert (await client.call("GET", "/v1/messages?channel=rcs"))[1]["messages"] == []
+    assert (await client.call("GET", "/v1/messages?channel=pigeon"))[0] == 400
 
 
 async def test_another_process_tells_the_same(client: Any, start_edge: Any, bus: Any) -> None:

@@ -153,6 +153,7 @@ async def test_the_registry_shows_at_once_what_was_written(client: Any, owners: 
     assert body in (await client.call("GET", "/v1/urls"))[1]["urls"]
     for path, change in (("/v1/senders/ABCDEF", {"kind": "promotional"}), ("/v1/templates/T1", {"language": "hi"})):
         assert (await client.call("PATCH", path, change))[0] == 200
+        assert owners.asked[-1].auto_approve  # type: ignore[attr-defined]  # both commands have it
     assert (await client.call("DELETE", "/v1/urls/URL9"))[0] == 200
     registered = next(command for command in owners.asked if isinstance(command, c.RegisterTemplate))
     assert registered.auto_approve
@@ -179,6 +180,21 @@ async def test_only_the_operator_sets_a_status(client: Any, edge: Any, owners: O
     assert {command.account_id for command in owners.asked} == {client.account_id}
 
 
+async def test_a_template_goes_by_its_dlt_id_too(client: Any, edge: Any, owners: Owners) -> None:
+    path = "/v1/templates/1007172974420840002"
+    assert (await client.call("GET", path))[1]["template_id"] == "TN_OTP_001"
+    assert (await client.call("PATCH", path, {"language": "en"}))[1]["template_id"] == "TN_OTP_001"
+    wanted = {"status": "suspended", "account_id": client.account_id}
+    assert (await edge.operator().call("POST", f"{path}/status", wanted))[1]["template_id"] == "TN_OTP_001"
+
+
+async def test_headers_and_telephone_numbers_may_be_written_as_numbers(client: Any, owners: Owners) -> None:
+    _, body, _ = await client.call("POST", "/v1/senders", {"sender": 512345, "entity_id": ENTITY})
+    assert body["sender"] == "512345"
+    _, body, _ = await client.call("POST", "/v1/urls", {"phone": 18001234567})
+    assert (body["kind"], body["value"]) == ("phone", "18001234567")
+
+
 async def test_one_whitelist_entry_at_a_time(client: Any) -> None:
     for wrong in ({}, {"domain": "a.example", "phone": "1"}, {"ftp": "x"}):
         assert (await client.call("POST", "/v1/urls", wrong))[0] == 400
@@ -198,7 +214,7 @@ async def test_money_is_told_in_paise(client: Any, edge: Any, owners: Owners, da
     top_up = owners.asked[-1]
     assert isinstance(top_up, c.TopUp)
     assert (top_up.account_id, top_up.amount_mp, top_up.reference) == (made, 500_000, "r1")
-    for wrong in ({"amount_paise": 0, "reference": "r"}, {"amount_paise": 1.5, "reference": "r"}, {"amount_paise": 1}):
+    for wrong in ({"amount_paise": 0, "reference": "r"}, {"amount_paise": True, "reference": "r"}, {"amount_paise": 1}):
         assert (await operator.call("POST", path, wrong))[0] == 400
     unknown = "/v1/accounts/ACCNONE/topups"
     assert (await operator.call("POST", unknown, {"amount_paise": 1, "reference": "r"}))[0] == 404
@@ -211,6 +227,8 @@ async def test_webhooks_are_kept_by_their_owner(client: Any, owners: Owners) -> 
     assert "secret" not in (await client.call("GET", "/v1/webhooks"))[1]["webhooks"][0]
     assert (await client.call("GET", "/v1/webhooks/WH1"))[0] == 200
     assert (await client.call("GET", "/v1/webhooks/WH2"))[0] == 404
+    assert (await client.call("DELETE", "/v1/webhooks/WH2"))[0] == 404
+    assert (await client.call("POST", "/v1/webhooks", {"url": "https://x.example/h", "events": None}))[0] == 200
     calls = [
         ("PATCH", "/v1/webhooks/WH1", {"status": "disabled"}),
         ("POST", "/v1/webhooks/WH1/rotate-secret", None),
@@ -221,13 +239,14 @@ async def test_webhooks_are_kept_by_their_owner(client: Any, owners: Owners) -> 
     ]
     for method, path, sent in calls:
         assert (await client.call(method, path, sent))[0] == 200, path
-    kinds = [type(command) for command in owners.asked[-6:]]
+    kinds = [type(command) for command in owners.asked[-7:]]
     assert kinds == [
         c.UpdateEndpoint,
         c.RotateSecret,
         c.SendTestEvent,
         c.ListDeliveries,
         c.ReplayDelivery,
+        c.ListEndpoints,  # it must exist
         c.DeleteEndpoint,
     ]
 

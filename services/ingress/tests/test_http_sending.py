@@ -43,6 +43,27 @@ async def test_a_literal_message_and_a_dlt_id_do_as_well(client: Any, bus: Any) 
     assert (await accepted(bus, body["message_id"])).content.message == text
 
 
+async def test_null_and_an_empty_list_mean_not_given(client: Any) -> None:
+    text = "123456 is your Harkara login code. It is valid for 5 minutes."
+    absent = dict.fromkeys(("unicode", "correlation_id", "schedule_at", "test_mode", "priority", "validity_seconds"))
+    nothings: list[Any] = [None, [], {}]
+    for nothing in nothings:
+        status, body, _ = await client.send(**absent, message=text, variables=nothing)
+        assert status == 202, body
+        assert body.keys().isdisjoint(("correlation_id", "scheduled_at", "test_mode"))
+    assert (await client.send(variables=["123456"]))[0] == 400
+
+
+async def test_numbers_may_be_written_as_numbers(client: Any, bus: Any) -> None:
+    status, body, _ = await client.send(to=919876543210, template_id=1007172974420840002, correlation_id=7)
+    assert (status, body["to"], body["correlation_id"]) == (202, "919876543210", "7")
+
+
+async def test_a_text_of_any_length_is_told_in_parts(client: Any) -> None:
+    status, body, _ = await client.send(message="a" * 50_000, variables={})
+    assert (status, body["error_code"]) == (422, "ERR_MESSAGE_TOO_LONG")
+
+
 async def test_schedule_test_mode_and_validity_are_told(client: Any, bus: Any) -> None:
     schedule = (now_utc() + timedelta(hours=1)).astimezone().isoformat()
     status, body, _ = await client.send(schedule_at=schedule, test_mode=True, validity_seconds=60)
@@ -89,6 +110,8 @@ WRONG: list[tuple[dict[str, Any], int, str]] = [
     ({"category": "promotional"}, 422, "ERR_TEMPLATE_CATEGORY_MISMATCH"),
     ({"message": "Something else entirely 123456", "variables": {}}, 422, "ERR_DLT_TEMPLATE_MISMATCH"),
     ({"to": None}, 400, "ERR_INVALID_REQUEST"),
+    ({"validity_seconds": True}, 400, "ERR_INVALID_REQUEST"),
+    ({"validity_seconds": 29}, 400, "ERR_INVALID_REQUEST"),
     ({"template_id": None, "category": None}, 400, "ERR_INVALID_REQUEST"),
 ]
 
@@ -107,6 +130,11 @@ async def test_the_category_may_be_left_to_the_template(client: Any, bus: Any) -
     status, body, _ = await client.send(category=None)
     assert status == 202
     assert (await accepted(bus, body["message_id"])).category.value == "otp"
+    for template_id in ("SANDBOX_OTP", "SANDBOX_ANY"):
+        fields = {"template_id": template_id, "variables": {"otp": "123456"}, "category": None}
+        assert (await client.send(**fields, test_mode=True))[0] == 202
+    status, body, _ = await client.send(template_id="TN_NONE", category=None)
+    assert (status, body["error_code"]) == (422, "ERR_TEMPLATE_NOT_FOUND")
 
 
 UNREADABLE = [
@@ -164,6 +192,7 @@ async def test_messages_a_second_are_limited(edge: Any, bus: Any) -> None:
     status, body, headers = await slow.send()
     assert (status, body["error_code"]) == (429, "ERR_RATE_LIMIT_EXCEEDED")
     assert int(headers["Retry-After"]) == 1
+    assert (headers["X-RateLimit-Limit"], headers["X-RateLimit-Remaining"]) == ("1", "0")
 
 
 async def test_an_idempotency_key_sends_once(client: Any, bus: Any) -> None:

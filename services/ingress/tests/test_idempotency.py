@@ -1,15 +1,20 @@
 """Claims on a real Redis: repeats, conflicts, waiting, take-over after a crash, and Redis away."""
 
 import asyncio
+import base64
 from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+from pydantic import SecretStr
 from redis.asyncio import Redis
 
+from harkara_chassis.sealing import Sealer
 from harkara_contracts.errors import ErrorCode, HarkaraError
 from harkara_contracts.ids import new_id
 from harkara_ingress.idempotency import KEPT_S, Answered, Claim, Idempotency, connect
+
+SEALER = Sealer(SecretStr(base64.b64encode(bytes(32)).decode()))
 
 
 @pytest.fixture
@@ -20,7 +25,7 @@ async def redis(servers: Any) -> AsyncIterator["Redis"]:
 
 @pytest.fixture
 def idempotency(redis: "Redis") -> Idempotency:
-    return Idempotency(redis)
+    return Idempotency(redis, SEALER)
 
 
 @pytest.fixture
@@ -39,6 +44,7 @@ async def test_a_repeat_gets_the_first_answer_for_a_day(
 ) -> None:
     claim = await claimed(idempotency, account_id)
     await idempotency.complete(claim, b'{"message_id":"TN1"}')
+    assert b"TN1" not in (await redis.hget(claim.key, "answer") or b"")
     assert await idempotency.claim(account_id, "key", b"{}") == Answered(b'{"message_id":"TN1"}')
     assert KEPT_S - 60 < await redis.ttl(claim.key) <= KEPT_S
     another = await idempotency.claim(new_id("ACC"), "key", b"{}")
@@ -97,7 +103,7 @@ async def test_after_a_crash_the_next_takes_over_with_the_same_id(
 async def test_redis_away_is_told(account_id: str) -> None:
     async with connect("redis://127.0.0.1:1/0") as nowhere:
         with pytest.raises(HarkaraError) as refusal:
-            await Idempotency(nowhere).claim(account_id, "key", b"{}")
+            await Idempotency(nowhere, SEALER).claim(account_id, "key", b"{}")
     assert refusal.value.code is ErrorCode.UNAVAILABLE
 
 

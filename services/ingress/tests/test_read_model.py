@@ -204,7 +204,7 @@ async def test_pages_filter_by_state_and_correlation_and_lead_on(database: Any) 
     await store.upsert_attempts(fold_attempts(attempt_events(ids[0])[:2] + attempt_events(ids[0], 2)[:1]))
 
     # These ids are of today, their messages of a made-up time: the window must cover both.
-    query = Query(account_id, at(0), datetime.now(UTC) + timedelta(days=1), None, None, None, 3)
+    query = Query(account_id, at(0), datetime.now(UTC) + timedelta(days=1), None, None, None, None, 3)
     query = query._replace(start=min(at(0), datetime.now(UTC)))
     first = await store.page(query)
     assert [one.row.message_id for one in first] == ids[:1:-1]
@@ -214,6 +214,8 @@ async def test_pages_filter_by_state_and_correlation_and_lead_on(database: Any) 
     assert second[-1][1:] == (MessageState.SENT, 56_000, 2)
     by_state = await store.page(query._replace(state=MessageState.SENT))
     assert [one.row.message_id for one in by_state] == [ids[0]]
+    assert await store.page(query._replace(channel="sms")) == first
+    assert await store.page(query._replace(channel="rcs")) == []
     by_correlation = await store.page(query._replace(correlation_id="c-1"))
     assert [one.row.message_id for one in by_correlation] == [ids[3], ids[1]]
     assert await store.page(query._replace(account_id="ACCother")) == []

@@ -72,36 +72,38 @@ def version_after(known: RegistryFact | None, now: datetime) -> int:
 def register_entity(
     known: EntityFact | None, command: RegisterEntity, telemarketer_id: str | None, now: datetime
 ) -> EntityFact:
-    """`telemarketer_id` is the platform's own: the chain of an entity that names none."""
+    """Register an entity, or correct its name or chain; whoever names no chain keeps the one that is known.
+
+    `telemarketer_id` is the platform's own: the chain of a new entity that names none.
+    """
     if not is_dlt_id(command.entity_id):
         _invalid("`entity_id` is the principal entity's id on DLT: 10 to 24 digits, as text.")
     name = command.name.strip()
     if not 0 < len(name) <= MAX_NAME_CHARACTERS:
         _invalid(f"`name` has 1 to {MAX_NAME_CHARACTERS} characters.")
-    chain = _chain(command, telemarketer_id)
-    if known is None:
-        return EntityFact(
-            version=version_after(None, now),
-            account_id=command.account_id,
-            entity_id=command.entity_id,
-            name=name,
-            telemarketer_chain=chain,
-            chain_hash=chain_hash([command.entity_id, *chain]) if chain else "",
-        )
-    if (known.name, known.telemarketer_chain) != (name, chain):
-        _conflict(
-            f"The entity {known.entity_id} is registered already with another name or telemarketer chain. "
-            "GET /v1/entities shows them: repeat those, or have the operator correct them."
-        )
-    return known
+    chain = _chain(command) or _chain_unnamed(known, telemarketer_id)
+    if known is not None and (known.name, known.telemarketer_chain) == (name, chain):
+        return known
+    return EntityFact(
+        version=version_after(known, now),
+        account_id=command.account_id,
+        entity_id=command.entity_id,
+        name=name,
+        telemarketer_chain=chain,
+        chain_hash=chain_hash([command.entity_id, *chain]) if chain else "",
+    )
 
 
-def _chain(command: RegisterEntity, telemarketer_id: str | None) -> list[str]:
+def _chain_unnamed(known: EntityFact | None, telemarketer_id: str | None) -> list[str]:
+    if known is not None and known.telemarketer_chain:
+        return known.telemarketer_chain
+    return [] if telemarketer_id is None else [telemarketer_id]
+
+
+def _chain(command: RegisterEntity) -> list[str]:
     chain = list(command.telemarketer_chain)
     if chain[:1] == [command.entity_id]:
         del chain[0]  # some write the chain with the entity itself in front
-    if not chain and telemarketer_id is not None:
-        chain = [telemarketer_id]
     if not all(is_dlt_id(link) for link in chain):
         _invalid("`telemarketer_chain` lists DLT ids of telemarketers: each 10 to 24 digits, as text.")
     if len(set(chain)) < len(chain) or command.entity_id in chain:

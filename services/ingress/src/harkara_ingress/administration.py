@@ -128,12 +128,15 @@ class Administration:
         """Create a successor of a key; return it and when the old one ends.
 
         Raises:
-            HarkaraError: ERR_NOT_FOUND.
+            HarkaraError: ERR_NOT_FOUND; ERR_CONFLICT, the key has expired and its successor would be born so.
         """
         former = await self._store.key(account_id, key_id)
         if former is None or former.revoked_at is not None:
             raise HarkaraError(ErrorCode.NOT_FOUND, "The account has no such key.")
-        old_until = min(now_utc() + overlap, former.expires_at) if former.expires_at else now_utc() + overlap
+        now = now_utc()
+        if former.expires_at is not None and former.expires_at <= now:
+            raise HarkaraError(ErrorCode.CONFLICT, "The key has expired. Create a new one with POST /v1/keys.")
+        old_until = min(now + overlap, former.expires_at or now + overlap)
         new = _new_key(account_id, former.name, former.scopes, test_only=former.test_only, expires_at=former.expires_at)
         await self._store.replace_key(key_id, old_until, new.key)
         await self._announce([], [key_id, new.key.key_id])

@@ -39,12 +39,13 @@ async def build(service: Service[Settings]) -> None:
     settings = service.settings
     directory = _directory(service)
     accounts = AccountStore(service.database)
+    sealer = Sealer(settings.secret_key)
     administration = Administration(
         service.database,
         accounts,
         service.publisher,
         service.facts_reached,
-        Sealer(settings.secret_key),
+        sealer,
         settings.command_timeout_s,
     )
     limiter = LocalLimiter(time.monotonic)
@@ -57,7 +58,7 @@ async def build(service: Service[Settings]) -> None:
         registry,
         service.view(BalanceFact).get,
         limiter,
-        Idempotency(await service.enter(connect(settings.redis_url.get_secret_value()))),
+        Idempotency(await service.enter(connect(settings.redis_url.get_secret_value())), sealer),
         recent,
         service.tracing.start,
         settings.accept_timeout_s,

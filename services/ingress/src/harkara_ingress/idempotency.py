@@ -5,6 +5,8 @@ with the same key finds it. If the first process died before it answered, the ne
 time, so what it publishes is the same event again and nothing is sent twice. The lease only decides who waits for whom;
 nothing breaks when two hold it. Only accepted requests are remembered: after a refusal the key is free again.
 
+Answers hold a phone number, so they are sealed.
+
 Redis away means that a repeat could not be told from a new request, so requests with the header are refused (503).
 """
 
@@ -22,6 +24,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
 from harkara_chassis.clock import now_utc
+from harkara_chassis.sealing import Sealer
 from harkara_contracts.errors import ErrorCode, HarkaraError
 from harkara_contracts.ids import new_message_id
 
@@ -99,8 +102,8 @@ class Answered:
 class Idempotency:
     """Claims in Redis, shared by all processes of the edge."""
 
-    def __init__(self, client: "Redis") -> None:
-        self._client = client
+    def __init__(self, client: "Redis", sealer: Sealer) -> None:
+        self._sealer = sealer
         self._claim = client.register_script(_CLAIM)
         self._complete = client.register_script(_COMPLETE)
         self._release = client.register_script(_RELEASE)
@@ -137,7 +140,7 @@ class Idempotency:
 
     async def complete(self, claim: Claim, body: bytes) -> None:
         """Remember the answer. Without it (Redis away) a repeat publishes the same event again, which sends nothing."""
-        await _reach(self._complete(keys=[claim.key], args=[claim.digest, body, KEPT_S]))
+        await _reach(self._complete(keys=[claim.key], args=[claim.digest, self._sealer.seal(body), KEPT_S]))
 
     async def release(self, claim: Claim, *, refused: bool) -> None:
         """Let the next one in: after a refusal as if nothing had been, else to finish what may have been published."""
@@ -155,7 +158,7 @@ class Idempotency:
                 "This Idempotency-Key was used for another request in the last 24 hours. Use a new key for a new request.",
             )
         if answer:
-            return Answered(answer)
+            return Answered(self._sealer.open(answer))
         if not mine:
             return None
         instant = datetime.fromisoformat(at.decode()).astimezone(UTC)

@@ -78,8 +78,9 @@ _PAGE = f"""
         AND (m.accepted_at, m.message_id) < ($6, $7)
         AND ($8::text IS NULL OR m.correlation_id = $8)
         AND ($9::smallint IS NULL OR greatest(m.rank, coalesce(s.shown, 0)) = $9)
+        AND ($10::text IS NULL OR $10 = ANY (string_to_array(m.channels, ',')))
     ORDER BY m.accepted_at DESC, m.message_id DESC
-    LIMIT $10
+    LIMIT $11
 """  # noqa: S608  # names from this package only
 
 
@@ -100,6 +101,7 @@ class Query(NamedTuple):
     end: datetime
     correlation_id: str | None
     state: MessageState | None
+    channel: str | None
     before: tuple[datetime, str] | None
     limit: int
 
@@ -148,6 +150,7 @@ class MessageStore:
             last_id,
             query.correlation_id,
             query.state.value if query.state else None,
+            query.channel,
             query.limit,
         )
         width = len(MessageRow._fields)

@@ -6,12 +6,13 @@ Unknown fields are ignored: client code in the field sends what other platforms 
 from datetime import datetime, timedelta
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from harkara_contracts.errors import ErrorCode, HarkaraError
 from harkara_contracts.events import Cascade, Content, MessageAccepted, SmsContent
 from harkara_contracts.subjects import Category, Channel, Lane, lane_of
 from harkara_dlt import RULES, ClientCategory, InvalidMobileError, normalise_mobile
+from harkara_ingress.fields import Whole
 from harkara_registry import earliest_departure
 
 AVAILABLE_CHANNELS = (Channel.SMS,)
@@ -28,8 +29,13 @@ VariableName = Annotated[str, Field(max_length=64)]
 VariableValue = Annotated[str, Field(max_length=2_000)]
 
 
+def _object(value: Any) -> Any:
+    # Clients write null for what they leave out, and PHP writes [] for an object without members.
+    return {} if value is None or value == [] else value
+
+
 class CascadeRequest(BaseModel):
-    timeouts: dict[Channel, Annotated[int, Field(ge=1, le=86_400)]] = {}
+    timeouts: dict[Channel, Annotated[Whole, Field(ge=1, le=86_400)]] = {}
     mode: Annotated[str, Field(pattern="^(fallback|all)$")] = "fallback"
 
 
@@ -41,16 +47,17 @@ class SmsSend(BaseModel):
 
     to: Annotated[str, Field(max_length=32, examples=["919876543210"])]
     sender: Annotated[str, Field(max_length=20, examples=["HRKARA"])] | None = None
-    message: Annotated[str, Field(min_length=1, max_length=20_000)] | None = None
+    # A length that is too long is told in parts (ERR_MESSAGE_TOO_LONG); the body's size bounds it here.
+    message: Annotated[str, Field(min_length=1)] | None = None
     template_id: Annotated[str, Field(min_length=1, max_length=64)] | None = None
-    variables: Annotated[dict[VariableName, VariableValue], Field(max_length=100)] = {}
+    variables: Annotated[dict[VariableName, VariableValue], Field(max_length=100), BeforeValidator(_object)] = {}
     category: Category | None = None
     unicode: bool | None = None
     correlation_id: Annotated[str, Field(max_length=128, pattern=r"^[^\x00-\x1f\x7f]*$")] | None = None
     schedule_at: Annotated[str, Field(max_length=40, examples=["2026-12-01T10:30:00+05:30"])] | None = None
     test_mode: bool | None = None
-    priority: Annotated[str, Field(pattern="^(high|normal)$")] = "normal"
-    validity_seconds: Annotated[int, Field(ge=30, le=259_200)] | None = None
+    priority: Annotated[str, Field(pattern="^(high|normal)$")] | None = None
+    validity_seconds: Annotated[Whole, Field(ge=30, le=259_200)] | None = None
 
     def wanted_channels(self) -> list[Channel]:
         return [Channel.SMS]
@@ -193,7 +200,7 @@ def event_of(
         channels=channels,
         content=content,
         cascade=request.wanted_cascade(),
-        priority=request.priority,
+        priority=request.priority or "normal",
         accepted_at=accepted_at,
         expires_at=departure + timedelta(seconds=validity_s),
         send_at=send_at,

@@ -6,9 +6,11 @@ from typing import Any
 from fastapi import APIRouter, FastAPI
 from fastapi.exceptions import RequestValidationError
 from fastapi.openapi.utils import get_openapi
+from fastapi.routing import iter_route_contexts
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
+from starlette.routing import Match, Route
 from starlette.types import ASGIApp
 
 from harkara_ingress.accounts import Directory
@@ -26,6 +28,9 @@ _DESCRIPTION = (
     "`X-Request-Id`, `X-RateLimit-Limit`, `X-RateLimit-Remaining` and `X-RateLimit-Reset` (unix seconds). "
     "A refusal has `error_code`, `error_message` and, where fields are wrong, `errors`."
 )
+
+
+_METHOD_NOT_ALLOWED = 405
 
 
 def create_application(
@@ -66,8 +71,21 @@ def create_application(
 
 
 async def _refuse(request: Request, error: Exception) -> Response:
+    if isinstance(error, HTTPException) and error.status_code == _METHOD_NOT_ALLOWED:
+        error = HTTPException(error.status_code, headers={"Allow": _allowed(request)})
     request_id = context_of(request).request_id
     return refusal_of(error, request_id).response(request_id)
+
+
+def _allowed(request: Request) -> str:
+    """List the methods of a path; the framework would name those of its first route only."""
+    routes = (context.original_route for context in iter_route_contexts(request.app.routes))
+    matching = [
+        route for route in routes if isinstance(route, Route) and route.matches(request.scope)[0] is not Match.NONE
+    ]
+    # A path of its own is no id of a thing: /v1/messages/send is not the message "send".
+    named = [route for route in matching if route.path == request.scope["path"]]
+    return ", ".join(sorted(set[str]().union(*(route.methods or () for route in named or matching))))
 
 
 def _describe(app: FastAPI) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from harkara_ingress.acceptance import RateLimitedError
 logger = logging.getLogger(__name__)
 
 _MAX_FIELDS = 20
+_MAX_PLACE = 64
 
 _BY_STATUS = {
     404: (ErrorCode.NOT_FOUND, "There is nothing at this path. The API is described at /docs."),
@@ -72,7 +73,7 @@ def refusal_of(error: Exception, request_id: str) -> Refusal:
 def _headers(error: HarkaraError) -> dict[str, str]:
     if isinstance(error, RateLimitedError):
         # Clients read it as an integer; rounded up, so that a retry at that second is let in.
-        return {"Retry-After": str(max(1, math.ceil(round(error.retry_after_s, 3))))}
+        return {"Retry-After": str(max(1, math.ceil(round(error.decision.retry_after_s, 3))))}
     return {"WWW-Authenticate": "Bearer"} if error.code is ErrorCode.UNAUTHORIZED else {}
 
 
@@ -99,14 +100,16 @@ def _invalid(errors: Iterable[Any], prefix: int) -> Refusal:
             ErrorCode.INVALID_UNICODE,
             "The body has half a surrogate pair (\\uD800 to \\uDFFF alone), which is no character. Leave it out.",
         )
-    fields = [
-        {"field": ".".join(str(place) for place in error["loc"][prefix:]) or "body", "message": _words(error)}
-        for error in found[:_MAX_FIELDS]
-    ]
+    fields = [{"field": _field(error["loc"][prefix:]), "message": _words(error)} for error in found[:_MAX_FIELDS]]
     if any(error["type"] == "json_invalid" for error in found):
         return Refusal(400, ErrorCode.INVALID_REQUEST, "The body is not valid JSON.", fields)
     named = ", ".join(dict.fromkeys(each["field"] for each in fields))
     return Refusal(400, ErrorCode.INVALID_REQUEST, f"The request is not valid: see errors ({named}).", fields)
+
+
+def _field(places: Sequence[object]) -> str:
+    # A place may be a key of the client's own making: none is quoted at length.
+    return ".".join([str(place)[:_MAX_PLACE] for place in places]) or "body"
 
 
 def _words(error: Mapping[str, Any]) -> str:

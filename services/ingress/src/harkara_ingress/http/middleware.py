@@ -84,6 +84,8 @@ class Edge:
             await self._admit(context, scope, headers, receive)
             await self._pass_on(context, scope, receive, answer)
         except Exception as error:
+            if isinstance(error, RateLimitedError):
+                context.decision = error.decision  # the headers tell of the limit that refused
             if not status:
                 await refusal_of(error, context.request_id).response(context.request_id)(scope, receive, answer)
             elif not is_whole:
@@ -116,7 +118,7 @@ class Edge:
         if not context.decision.allowed:
             raise RateLimitedError(
                 f"Only {context.decision.limit} requests a minute are allowed here. Wait as Retry-After says.",
-                context.decision.retry_after_s,
+                context.decision,
             )
         if self._in_flight > self._max_in_flight:
             raise HarkaraError(ErrorCode.UNAVAILABLE, "Too many requests are under way. Try again shortly.")

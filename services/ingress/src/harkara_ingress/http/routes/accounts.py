@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query
-from pydantic import AwareDatetime, BaseModel, Field
+from pydantic import BaseModel, Field
 from starlette.requests import Request
 
 from harkara_contracts.commands import BalanceReply, GetBalance, GetUsage, LedgerEntry, ListLedger, TopUp
@@ -14,13 +14,14 @@ from harkara_contracts.ids import is_message_id
 from harkara_contracts.money import from_paise
 from harkara_ingress.accounts import AccountStatus, Plan, Scope
 from harkara_ingress.administration import Administration
-from harkara_ingress.http.common import Cursor, Id, Name, Paise, paise
+from harkara_ingress.fields import Whole
+from harkara_ingress.http.common import Cursor, Id, Instant, Name, Paise, paise
 from harkara_ingress.http.context import Operator, Reader, context_of
 from harkara_ingress.http.owners import Owners, asked_by
 from harkara_ingress.store import AccountRecord, AccountStore
 
 _MAX_TOPUP_PAISE = 10**13
-Limit = Annotated[int, Field(ge=1, le=1_000_000)]
+Limit = Annotated[Whole, Field(ge=1, le=1_000_000)]
 
 
 class OpenAccount(BaseModel):
@@ -67,7 +68,7 @@ class OpenedAccount(Account):
 class AddMoney(BaseModel):
     """One payment; a `reference` counts once."""
 
-    amount_paise: Annotated[int, Field(gt=0, le=_MAX_TOPUP_PAISE)]
+    amount_paise: Annotated[Whole, Field(gt=0, le=_MAX_TOPUP_PAISE)]
     reference: Name
 
 
@@ -189,7 +190,7 @@ def _money(router: APIRouter, store: AccountStore, owners: Owners) -> None:
         return Ledger(entries=lines, next_cursor=reply.next_cursor)
 
     @router.get("/v1/account/usage")
-    async def usage(caller: Reader, start: AwareDatetime | None = None, end: AwareDatetime | None = None) -> Usage:
+    async def usage(caller: Reader, start: Instant | None = None, end: Instant | None = None) -> Usage:
         """Sum up what was used, by day (IST), channel and category."""
         reply = await owners.ask(GetUsage(**asked_by(caller), start=start, end=end))
         lines = [

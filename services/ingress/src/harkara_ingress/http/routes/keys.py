@@ -4,13 +4,14 @@ from datetime import datetime, timedelta
 from typing import Annotated
 
 from fastapi import APIRouter
-from pydantic import AwareDatetime, BaseModel, Field
+from pydantic import BaseModel, Field
 
 from harkara_chassis.clock import now_utc
 from harkara_contracts.errors import ErrorCode, HarkaraError
 from harkara_ingress.accounts import Scope
 from harkara_ingress.administration import Administration
-from harkara_ingress.http.common import Deleted, Id, Name
+from harkara_ingress.fields import Whole
+from harkara_ingress.http.common import Deleted, Id, Instant, Name
 from harkara_ingress.http.context import Manager
 from harkara_ingress.store import AccountStore, KeyRecord
 
@@ -22,13 +23,13 @@ class CreateKey(BaseModel):
     name: Name
     scopes: Annotated[list[Scope], Field(min_length=1, max_length=4)]
     test_only: bool = False
-    expires_at: AwareDatetime | None = None
+    expires_at: Instant | None = None
 
 
 class RotateKey(BaseModel):
     """How long the old key goes on beside the new one."""
 
-    overlap_seconds: Annotated[int, Field(ge=0, le=_MAX_OVERLAP_S)] = _DEFAULT_OVERLAP_S
+    overlap_seconds: Annotated[Whole, Field(ge=0, le=_MAX_OVERLAP_S)] = _DEFAULT_OVERLAP_S
 
 
 class Key(BaseModel):

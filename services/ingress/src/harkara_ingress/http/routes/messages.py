@@ -2,17 +2,18 @@
 
 import base64
 import binascii
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query
-from pydantic import AwareDatetime, BaseModel
+from pydantic import BaseModel
 
 from harkara_chassis.clock import now_utc
 from harkara_contracts.errors import ErrorCode, HarkaraError
 from harkara_contracts.ids import day_of, is_message_id
+from harkara_contracts.subjects import Channel
 from harkara_ingress.acceptance import RecentMessages
-from harkara_ingress.http.common import Cursor, Paise, paise
+from harkara_ingress.http.common import Cursor, Instant, Paise, paise
 from harkara_ingress.http.context import Reader
 from harkara_ingress.message_store import MessageStore
 from harkara_ingress.message_store import Query as MessageQuery
@@ -107,14 +108,18 @@ def message_routes(store: MessageStore, recent: RecentMessages) -> APIRouter:
     @router.get("/v1/messages")
     async def messages(
         caller: Reader,
-        start: AwareDatetime | None = None,
-        end: AwareDatetime | None = None,
+        start: Instant | None = None,
+        end: Instant | None = None,
         correlation_id: Annotated[str | None, Query(max_length=128, pattern=r"^[^\x00-\x1f\x7f]*$")] = None,
         state: StateName | None = None,
+        channel: Channel | None = None,
         cursor: Cursor | None = None,
         limit: Annotated[int, Query(ge=1, le=200)] = 50,
     ) -> MessagePage:
-        """List messages accepted in [start, end), newest first; the last seven days unless told otherwise."""
+        """List messages accepted in [start, end), newest first; the last seven days unless told otherwise.
+
+        `channel` is any of those a message may go by.
+        """
         last = end or now_utc()
         first = start or last - _DEFAULT_RANGE
         if not timedelta() < last - first <= _MAX_RANGE:
@@ -127,6 +132,7 @@ def message_routes(store: MessageStore, recent: RecentMessages) -> APIRouter:
             end=last,
             correlation_id=correlation_id,
             state=MessageState[state.upper()] if state else None,
+            channel=channel,
             before=_read_cursor(cursor) if cursor else None,
             limit=limit,
         )
@@ -201,9 +207,9 @@ def _read_cursor(cursor: str) -> tuple[datetime, str]:
     try:
         text = base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)).decode()
         instant, _, message_id = text.partition("|")
-        at = datetime.fromisoformat(instant)
-    except (binascii.Error, ValueError):
+        at = datetime.fromisoformat(instant).astimezone(UTC)
+    except (binascii.Error, ValueError, OverflowError):
         at, message_id = None, ""
-    if at is None or at.tzinfo is None or not is_message_id(message_id):
+    if at is None or not is_message_id(message_id):
         raise HarkaraError(ErrorCode.INVALID_REQUEST, "Field `cursor` must be the next_cursor of an earlier answer.")
     return at, message_id

@@ -4,7 +4,7 @@ from datetime import datetime
 from typing import Annotated, Any, TypeVar
 
 from fastapi import APIRouter, Query
-from pydantic import BaseModel, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from harkara_contracts.commands import (
     AddUrl,
@@ -50,6 +50,9 @@ class Entity(BaseModel):
 
 
 class NewSender(BaseModel):
+    # A promotional header is six digits, and often written as a number.
+    model_config = ConfigDict(coerce_numbers_to_str=True)
+
     sender: Header
     entity_id: DltId
     kind: Name = "transactional"
@@ -118,6 +121,8 @@ class SetStatus(BaseModel):
 
 class NewUrl(BaseModel):
     """One of the four."""
+
+    model_config = ConfigDict(coerce_numbers_to_str=True)
 
     url_prefix: Annotated[str, Field(min_length=1, max_length=2_000)] | None = None
     domain: Annotated[str, Field(min_length=1, max_length=253)] | None = None
@@ -199,7 +204,9 @@ def _senders(router: APIRouter, registry: Registry, owners: Owners) -> None:
     @router.patch("/v1/senders/{sender}")
     async def change_sender(caller: Manager, sender: Header, wanted: ChangeSender) -> Sender:
         """Change a sender."""
-        command = UpdateSender(**asked_by(caller), sender=sender, **wanted.model_dump())
+        command = UpdateSender(
+            **asked_by(caller), sender=sender, auto_approve=caller.auto_approve, **wanted.model_dump()
+        )
         return _sender((await owners.ask(command)).sender)
 
     @router.post("/v1/senders/{sender}/status")
@@ -239,10 +246,10 @@ def _templates(router: APIRouter, registry: Registry, owners: Owners) -> None:
 
     @router.patch("/v1/templates/{template_id}")
     async def change_template(caller: Manager, template_id: Id, wanted: ChangeTemplate) -> Template:
-        """Change a template."""
+        """Change a template, by its own or its DLT id."""
         command = UpdateTemplate(
             **asked_by(caller),
-            template_id=template_id,
+            template_id=_own_id(registry, caller.account_id, template_id),
             auto_approve=caller.auto_approve,
             **_with_subject_line(wanted),
         )
@@ -253,9 +260,10 @@ def _templates(router: APIRouter, registry: Registry, owners: Owners) -> None:
         caller: Operator, template_id: Id, wanted: SetStatus, account_id: AccountId = None
     ) -> Template:
         """Set a template's status (operator)."""
+        whose = _whose(wanted, account_id)
         command = SetTemplateStatus(
-            **asked_by(caller, _whose(wanted, account_id)),
-            template_id=template_id,
+            **asked_by(caller, whose),
+            template_id=_own_id(registry, whose, template_id),
             status=wanted.status,
             reason=wanted.reason,
         )
@@ -287,6 +295,12 @@ def _whose(wanted: SetStatus, account_id: str | None) -> str:
     if named is None:
         raise HarkaraError(ErrorCode.INVALID_REQUEST, "Give account_id, in the body or the query: ids are per account.")
     return named
+
+
+def _own_id(registry: Registry, account_id: str, id_or_dlt_id: str) -> str:
+    """Return the account's own id of a template; what is not known here is for the owner to look for."""
+    template = registry.template(account_id, id_or_dlt_id)
+    return template.template_id if template else id_or_dlt_id
 
 
 def _found(fact: F | None, what: str) -> F:

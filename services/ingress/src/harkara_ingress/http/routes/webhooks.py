@@ -19,6 +19,8 @@ from harkara_contracts.commands import (
     UpdateEndpoint,
 )
 from harkara_contracts.errors import ErrorCode, HarkaraError
+from harkara_ingress.accounts import Caller
+from harkara_ingress.fields import Whole
 from harkara_ingress.http.common import Cursor, Deleted, Id
 from harkara_ingress.http.context import Manager, Reader
 from harkara_ingress.http.owners import Owners, asked_by
@@ -32,8 +34,8 @@ class NewWebhook(BaseModel):
     """No `events` means all of them."""
 
     url: WebhookUrl
-    events: EventNames = []
-    description: Description = ""
+    events: EventNames | None = None
+    description: Description | None = None
 
 
 class ChangeWebhook(BaseModel):
@@ -46,7 +48,7 @@ class ChangeWebhook(BaseModel):
 class RotateWebhookSecret(BaseModel):
     """How long the old secret goes on signing beside the new one."""
 
-    overlap_seconds: Annotated[int, Field(ge=0, le=604_800)] = 86_400
+    overlap_seconds: Annotated[Whole, Field(ge=0, le=604_800)] = 86_400
 
 
 class WebhookWithSecret(Endpoint):
@@ -77,7 +79,7 @@ def _endpoints(router: APIRouter, owners: Owners) -> None:
     @router.post("/v1/webhooks")
     async def create(caller: Manager, wanted: NewWebhook) -> WebhookWithSecret:
         """Add an endpoint; its secret is told once."""
-        command = CreateEndpoint(**asked_by(caller), **wanted.model_dump())
+        command = CreateEndpoint(**asked_by(caller), **wanted.model_dump(exclude_none=True))
         return _with_secret(await owners.ask(command))
 
     @router.get("/v1/webhooks")
@@ -89,11 +91,7 @@ def _endpoints(router: APIRouter, owners: Owners) -> None:
     @router.get("/v1/webhooks/{webhook_id}")
     async def webhook(caller: Reader, webhook_id: Id) -> Endpoint:
         """Show an endpoint."""
-        reply = await owners.ask(ListEndpoints(**asked_by(caller)))
-        found = next((endpoint for endpoint in reply.endpoints if endpoint.webhook_id == webhook_id), None)
-        if found is None:
-            raise HarkaraError(ErrorCode.NOT_FOUND, "The account has no such webhook.")
-        return found
+        return await _existing(owners, caller, webhook_id)
 
     @router.patch("/v1/webhooks/{webhook_id}")
     async def change(caller: Manager, webhook_id: Id, wanted: ChangeWebhook) -> Endpoint:
@@ -104,6 +102,7 @@ def _endpoints(router: APIRouter, owners: Owners) -> None:
     @router.delete("/v1/webhooks/{webhook_id}")
     async def delete(caller: Manager, webhook_id: Id) -> Deleted:
         """Remove an endpoint."""
+        await _existing(owners, caller, webhook_id)  # to its owner, deleting what is gone is no error
         await owners.ask(DeleteEndpoint(**asked_by(caller), webhook_id=webhook_id))
         return Deleted()
 
@@ -118,6 +117,14 @@ def _endpoints(router: APIRouter, owners: Owners) -> None:
             overlap_seconds=(wanted or RotateWebhookSecret()).overlap_seconds,
         )
         return _with_secret(await owners.ask(command))
+
+
+async def _existing(owners: Owners, caller: Caller, webhook_id: str) -> Endpoint:
+    reply = await owners.ask(ListEndpoints(**asked_by(caller)))
+    found = next((endpoint for endpoint in reply.endpoints if endpoint.webhook_id == webhook_id), None)
+    if found is None:
+        raise HarkaraError(ErrorCode.NOT_FOUND, "The account has no such webhook.")
+    return found
 
 
 def _deliveries(router: APIRouter, owners: Owners) -> None:
