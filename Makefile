@@ -1,4 +1,5 @@
-# Every task of the repository. Needs Python 3.11 or newer on the machine, and nothing else.
+# Every task of the repository. Needs Python 3.11 or newer on the machine, and nothing else;
+# only the SMPP peers of `make test` want npm and, on Debian or Ubuntu, apt (no root).
 
 # The pinned tool that makes the environment. It lives in its own small environment, beside the one it makes.
 UV_VERSION := 0.13.9
@@ -8,6 +9,9 @@ BIN        := .venv/bin
 PYTHON     ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3.11; do \
                 "$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && command -v "$$python" && break; done)
 SOURCES    := $(wildcard libs/*/src services/*/src simulators/*/src cli/src)
+TESTS      := $(wildcard libs/*/tests services/*/tests simulators/*/tests) cli/tests tests
+# A folder with a hyphen is no package: its modules have bare names, which the next such folder has too.
+TESTS_APART := $(foreach folder,$(TESTS),$(if $(findstring -,$(folder)),$(folder)))
 MEMBERS    := $(wildcard libs/*/pyproject.toml services/*/pyproject.toml simulators/*/pyproject.toml cli/pyproject.toml)
 # The environment's own Python is the only one: none is downloaded, whatever the machine's settings say.
 export UV_PYTHON_DOWNLOADS := never
@@ -25,11 +29,12 @@ setup: .venv/.setup ## Makes the environment (.venv) from uv.lock; leaves .venv/
 	$(UV) sync --all-packages --frozen --python .uv/bin/python
 	@touch $@
 
+# One that was broken off half way has no pip yet, and is made anew.
 .uv/.version-$(UV_VERSION):
 	@test -n "$(PYTHON)" || { echo "Harkara needs Python 3.11 or newer: install it, or name it with make PYTHON=/path/to/python" >&2; exit 1; }
 	@"$(PYTHON)" -c 'import ensurepip, venv' 2>/dev/null || \
 		{ echo "$(PYTHON) cannot make environments: install its venv module (Debian, Ubuntu: apt install python3-venv)" >&2; exit 1; }
-	@test -x .uv/bin/python || "$(PYTHON)" -m venv .uv
+	@.uv/bin/python -m pip --version >/dev/null 2>&1 || "$(PYTHON)" -m venv --clear .uv
 	.uv/bin/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
 	@rm -f .uv/.version-* && touch $@
 
@@ -45,7 +50,8 @@ test: lint ## Runs every check and every test
 lint: setup ## Checks style, types and the borders between services
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
-	$(BIN)/mypy $(SOURCES) bench conftest.py
+	$(BIN)/mypy $(SOURCES) bench conftest.py $(filter-out $(TESTS_APART),$(TESTS))
+	for folder in $(TESTS_APART); do $(BIN)/mypy $$folder || exit 1; done
 	$(BIN)/lint-imports
 
 format: setup ## Formats the code and mends what can be mended by itself

@@ -155,8 +155,8 @@ class Machine:
         return found
 
     def assert_nothing_runs(self) -> None:
-        self.eventually(lambda: not self.pids())
-        assert all(is_free(self.base + offset) for offset in OFFSETS.values())
+        # Both are awaited: a killed process loses its environment, and so its mark, before it lets go of its ports.
+        self.eventually(lambda: not self.pids() and all(is_free(self.base + offset) for offset in OFFSETS.values()))
 
     def clean_up(self) -> None:
         for pid in self.pids():

@@ -117,6 +117,28 @@ def test_postgres_data_that_is_broken(machine: "Machine") -> None:
     assert not (data.parent / "data.draft").exists()
 
 
+def home_with(machine: "Machine", name: str, text: str) -> None:
+    home = Home(machine.home)
+    home.open()
+    home.close()
+    (machine.home / name).write_text(text)
+
+
+def test_carriers_with_a_misspelt_key(machine: "Machine") -> None:
+    home_with(machine, "carriers.yaml", "carriers: [{name: jio, typo: smpp}]")
+    assert_refused(machine, "carriers.yaml", "carriers.0.typo")
+
+
+def test_a_damaged_demo_account(machine: "Machine") -> None:
+    home_with(machine, "demo.json", '{"half": ')
+    assert_refused(machine, "demo.json", "damaged", "remove it")
+
+
+def test_a_damaged_record_of_what_runs(machine: "Machine") -> None:
+    home_with(machine, "run.json", '{"half": ')
+    assert_refused(machine, "run.json", "damaged", "if no stack runs there")
+
+
 def test_a_migration_that_fails(machine: "Machine") -> None:
     versions = machine.directory / "stand-ins" / "harkara_billing" / "migrations" / "versions"
     (versions / "0002_broken.py").write_text("no")

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import signal
 import socket
 import stat
@@ -87,6 +88,15 @@ def test_nothing_outlives_a_killed_supervisor(machine: "Machine") -> None:
     assert (code, "No stack is running" in output) == (1, True)
     code, output = machine.up()
     assert code == 0, output
+
+
+def test_a_home_with_an_awkward_name(machine_in: "Callable[[Path], Machine]", tmp_path: Path) -> None:
+    awkward = tmp_path / "it's [a] *home*"
+    awkward.mkdir()
+    machine = machine_in(awkward)
+    code, output = machine.up()
+    assert code == 0, output
+    assert shlex.quote(str(machine.home)) in output
 
 
 def test_dead_processes_come_back(machine: "Machine") -> None:

@@ -6,26 +6,18 @@ set -eu
 folder=$1
 [ -e "$folder/run" ] && exit 0
 
-# What an installation would add to this machine, kannel itself among it. A simulation needs no rights.
-wanted() {
-    apt-get --simulate --no-install-recommends install kannel 2>/dev/null | awk '/^Inst / { print $2 }'
+# With lists of its own: to refresh the machine's needs root, and old ones name versions that are gone.
+apt() {
+    apt-get -o Dir::State::Lists="$folder/lists" -o Dir::Cache="$folder/cache" "$@"
 }
 
-mkdir -p "$folder/packages"
-packages=$(wanted)
-if [ -z "$packages" ]; then
-    apt-get update >&2
-    packages=$(wanted)
-fi
-if [ -z "$packages" ] && ! command -v bearerbox >/dev/null; then
-    echo "kannel is not among this machine's Debian packages" >&2
-    exit 1
-fi
-
-if [ -n "$packages" ]; then
+mkdir -p "$folder/packages" "$folder/lists/partial" "$folder/cache/archives/partial"
+if ! (PATH="$PATH:/usr/sbin" && command -v bearerbox >/dev/null); then
+    apt update >&2
+    # What an installation would add to this machine, kannel itself among it. A simulation needs no rights.
+    packages=$(apt --simulate --no-install-recommends install kannel | awk '/^Inst / { print $2 }')
     # shellcheck disable=SC2086 # a list of words
-    # Lists that are old name versions that are gone.
-    (cd "$folder/packages" && { apt-get download $packages >&2 || { apt-get update && apt-get download $packages; } >&2; })
+    (cd "$folder/packages" && apt download $packages >&2)
     for package in "$folder"/packages/*.deb; do
         dpkg -x "$package" "$folder/root"
     done

@@ -131,7 +131,7 @@ def program() -> str:
     """What runs kannel's programs; they are fetched once into a folder of this checkout."""
     folder = Path(__file__).parents[2] / ".harkara" / "peers" / "kannel"
     script = str(Path(__file__).with_name("fetch_kannel.sh"))
-    subprocess.run([script, str(folder)], check=True, timeout=300)  # noqa: S603 - our own script
+    subprocess.run([script, str(folder)], check=True, timeout=300)  # noqa: S603  # our own script
     return str(folder / "run")
 
 

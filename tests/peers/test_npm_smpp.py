@@ -126,7 +126,7 @@ def installed() -> str:
     stamp = _FOLDER / "node_modules" / ".installed"
     if not stamp.exists() or stamp.read_text() != lock.read_text():
         command = [npm, "ci", "--no-audit", "--no-fund", "--ignore-scripts"]
-        subprocess.run(command, cwd=_FOLDER, check=True, capture_output=True, timeout=300)  # noqa: S603 - fixed words
+        subprocess.run(command, cwd=_FOLDER, check=True, capture_output=True, timeout=300)  # noqa: S603  # fixed words
         stamp.write_text(lock.read_text())
     return node
 

@@ -64,10 +64,10 @@ def _operator(home: HomeOption) -> Api:
 
 
 def _demo_account_id(home: HomeOption) -> str:
-    demo_file = Home(home).demo_file
-    if not demo_file.exists():
+    demo = Home(home).read_demo()
+    if demo is None:
         raise HarkaraError("There is no demo account in this home: name an account.")
-    return str(json.loads(demo_file.read_text())["account_id"])
+    return str(demo["account_id"])
 
 
 def _show(answer: dict[str, Any]) -> None:

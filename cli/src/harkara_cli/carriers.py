@@ -1,10 +1,11 @@
-"""The default carriers' file: every carrier is the SMSC simulator of this stack."""
+"""The carriers' file: by default every carrier is the SMSC simulator of this stack; a changed one is checked."""
 
 import re
 from typing import Any
 
 import yaml
 
+from harkara_cli.errors import HarkaraError
 from harkara_cli.ports import LOOPBACK, Ports
 from harkara_cli.stack import Stack
 
@@ -24,6 +25,19 @@ def write_default_carriers(stack: Stack) -> None:
             return
     file.write_text(default_carriers(stack.ports))
     file.chmod(0o600)
+
+
+def check_carriers(stack: Stack) -> None:
+    """Raises HarkaraError with the place where the file is wrong.
+
+    The services read it too, but their logs keep the words of an error out, and so cannot tell the place.
+    """
+    from harkara_contracts.carriers import load_carriers  # noqa: PLC0415 - heavy imports that other commands do without
+
+    try:
+        load_carriers(stack.home.carriers_file)
+    except ValueError as error:
+        raise HarkaraError(f"{str(error)[:1].upper()}{str(error)[1:]}.") from error
 
 
 def default_carriers(ports: Ports) -> str:

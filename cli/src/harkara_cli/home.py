@@ -147,8 +147,14 @@ class Home:
         except (OSError, TypeError) as error:
             raise HarkaraError(
                 f"{self._secrets_file} is missing or incomplete, so the data of this home cannot be opened: "
-                "put it back from a copy, or remove the home to begin anew."
+                "put it back from a copy, or remove the home to begin anew without its data."
             ) from error
+
+    def read_demo(self) -> dict[str, Any] | None:
+        """The demo account as the last start wrote it, None before the first."""
+        if not self.demo_file.exists():
+            return None
+        return _read_json(self.demo_file, remedy="remove it, and the next start makes another demo account")
 
     # -- what runs ----------------------------------------------------------------------------------------------
 
@@ -179,12 +185,13 @@ class Home:
 
     def read_run(self) -> RunRecord | None:
         """What run.json says, whether or not it still lives."""
+        remedy = "remove it if no stack runs there"
         try:
-            return RunRecord.from_json(_read_json(self._run_file))
+            return RunRecord.from_json(_read_json(self._run_file, remedy))
         except FileNotFoundError:
             return None
         except (TypeError, KeyError) as error:
-            raise HarkaraError(f"{self._run_file} cannot be read: remove it if no stack runs there.") from error
+            raise HarkaraError(f"{self._run_file} is damaged: {remedy}.") from error
 
     def running(self) -> RunRecord | None:
         """The stack that runs in this home now, None when there is none (a stale run.json counts as none)."""
@@ -222,13 +229,15 @@ def write_private(path: Path, text: str) -> None:
     draft.replace(path)
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def _read_json(
+    path: Path, remedy: str = "put it back from a copy, or remove the home to begin anew without its data"
+) -> dict[str, Any]:
     try:
         data = json.loads(path.read_text())
     except PermissionError as error:
         raise HarkaraError(f"{path} cannot be read: run as the user who made this home.") from error
     except ValueError as error:
-        raise HarkaraError(f"{path} is damaged: put it back from a copy, or remove the home to begin anew.") from error
+        raise HarkaraError(f"{path} is damaged: {remedy}.") from error
     if not isinstance(data, dict):
-        raise HarkaraError(f"{path} is damaged: put it back from a copy, or remove the home to begin anew.")
+        raise HarkaraError(f"{path} is damaged: {remedy}.")
     return data

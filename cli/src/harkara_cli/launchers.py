@@ -98,8 +98,8 @@ class SystemLauncher:
         except OSError as error:
             as_user = f" as the user {program.user.name}" if program.user else ""
             raise HarkaraError(
-                f"The program {program.argv[0]} cannot be started{as_user} ({error.strerror}): run `make setup`, "
-                "or give a server of your own by NATS_URL, REDIS_URL or DATABASE_URL."
+                f"The program {program.argv[0]} cannot be started{as_user} ({error.strerror}): "
+                "remove .venv and run `make setup`, or give a server of your own by NATS_URL, REDIS_URL or DATABASE_URL."
             ) from error
         return Started(process.pid, asyncio.ensure_future(process.wait()))
 

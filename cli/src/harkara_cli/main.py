@@ -9,9 +9,10 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 
 from harkara_cli import accounts, dead
-from harkara_cli.carriers import write_default_carriers
+from harkara_cli.carriers import check_carriers, write_default_carriers
 from harkara_cli.daemon import Reporter, start_daemon
 from harkara_cli.errors import HarkaraError
 from harkara_cli.home import Home, RunRecord
@@ -39,7 +40,7 @@ def main() -> None:
     try:
         app()
     except HarkaraError as error:
-        Console(stderr=True).print(f"[bold red]error:[/] {error}", soft_wrap=True, highlight=False)
+        Console(stderr=True).print(f"[bold red]error:[/] {escape(str(error))}", soft_wrap=True, highlight=False)
         sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(_INTERRUPTED)
@@ -80,6 +81,8 @@ def _prepare(home: Home, ports: Ports) -> Stack:
     require_installed()
     require_free(ports, [port for spec in processes(stack) for port in spec.ports])
     write_default_carriers(stack)
+    check_carriers(stack)
+    home.read_demo()
     return stack
 
 
@@ -176,6 +179,7 @@ def migrate(home: HomeOption = DEFAULT_HOME) -> None:
 def _reachable_stack(home: Path) -> Stack:
     """The running stack's servers, or those that the environment gives."""
     here = Home(home)
+    here.check()
     given = Stack.from_environment(here, Ports())
     return given if given.overrides else stack_of(here, here.require_running())
 

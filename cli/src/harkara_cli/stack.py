@@ -197,7 +197,9 @@ def require_installed() -> None:
     """Raises HarkaraError when a service or simulator is not in this environment."""
     for package in (row.package for row in (*SIMULATORS, *SERVICES)):
         if find_spec(package) is None or find_spec(f"{package}.app") is None:
-            raise HarkaraError(f"The program {package} is missing in this environment: run `make setup`.")
+            raise HarkaraError(
+                f"The program {package} is missing in this environment: remove .venv and run `make setup`."
+            )
 
 
 def _server(server: Server, stack: Stack) -> ProcessSpec:

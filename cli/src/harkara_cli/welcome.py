@@ -1,11 +1,14 @@
 """What `harkara up` says at its end: where the stack is and one line to try it with."""
 
 import json
+import shlex
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 
 from harkara_cli.home import Home
+from harkara_cli.options import DEFAULT_HOME
 
 # For the shipping template of the demo account.
 _VARIABLES = {"name": "Asha", "order_id": "ORD12345", "date": "12 May"}
@@ -13,7 +16,7 @@ _VARIABLES = {"name": "Asha", "order_id": "ORD12345", "date": "12 May"}
 
 def say_welcome(home: Home, console: Console, *, detached: bool) -> None:
     demo = json.loads(home.demo_file.read_text())
-    option = "" if home.path.name == ".harkara" else f" --home {home.path}"
+    option = "" if home.path == DEFAULT_HOME.absolute() else f" --home {shlex.quote(str(home.path))}"
     console.print()
     console.print("[bold green]Harkara is ready.[/]")
     for name, value in (
@@ -27,7 +30,7 @@ def say_welcome(home: Home, console: Console, *, detached: bool) -> None:
     console.print("\nSend a message, and watch it arrive in the phone view:\n")
     # Not by rich: its markup would read the brackets, and a wrapped line could not be copied.
     print(curl_to_try(demo), flush=True)
-    console.print(f"\nStop it with [bold]harkara down{option}[/]." if detached else "\nCtrl-C stops all of it.")
+    console.print(f"\nStop it with [bold]harkara down{escape(option)}[/]." if detached else "\nCtrl-C stops all of it.")
 
 
 def curl_to_try(demo: dict[str, Any]) -> str:
