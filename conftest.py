@@ -4,7 +4,7 @@ import asyncio
 import os
 import socket
 import subprocess
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -136,7 +136,7 @@ class BusProbe:
         self.seen: list[Event] = []
         self._arrived = asyncio.Condition()
 
-    async def publish(self, events: list[Event]) -> int:
+    async def publish(self, events: Sequence[Event]) -> int:
         return await self._publisher.publish(events)
 
     async def follow(self) -> None:

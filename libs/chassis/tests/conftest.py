@@ -1,14 +1,20 @@
 """A bus server of a test's own, to be killed and started again, and the events tests send."""
 
+from __future__ import annotations
+
 import asyncio
 import json
 import subprocess
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import nats
+import nats.errors
 import pytest
+from libs.chassis.tests.helpers import ConsumerInfo, Defer, MakeAccepted
+from nats.aio.client import Client
 
 from harkara_chassis import provisioner
 from harkara_cli.home import Home
@@ -20,11 +26,14 @@ from harkara_contracts.events import Content, MessageAccepted, MessageDeferred
 from harkara_contracts.ids import new_message_id
 from harkara_contracts.subjects import Category, Channel, Lane
 
+if TYPE_CHECKING:
+    from conftest import Servers
+
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
 
 
 @pytest.fixture
-def accepted() -> Callable[..., MessageAccepted]:
+def accepted() -> MakeAccepted:
     def make(lane: Lane = Lane.OTP, **more: object) -> MessageAccepted:
         fields: dict[str, object] = {
             "message_id": new_message_id(),
@@ -43,7 +52,7 @@ def accepted() -> Callable[..., MessageAccepted]:
 
 
 @pytest.fixture
-def deferred() -> Callable[[MessageAccepted], MessageDeferred]:
+def deferred() -> Defer:
     """Make what test handlers answer an accepted message with."""
 
     def make(event: MessageAccepted) -> MessageDeferred:
@@ -89,7 +98,7 @@ class OwnNats:
 
 
 @pytest.fixture
-async def own_nats(tmp_path: Path, servers) -> AsyncIterator[OwnNats]:
+async def own_nats(tmp_path: Path, servers: Servers) -> AsyncIterator[OwnNats]:
     home = Home(tmp_path / "home")
     home.open()
     ports = Ports(servers.stack.ports.base + 50)
@@ -101,7 +110,7 @@ async def own_nats(tmp_path: Path, servers) -> AsyncIterator[OwnNats]:
 
 
 @pytest.fixture
-async def raw(servers) -> AsyncIterator[nats.NATS]:
+async def raw(servers: Servers) -> AsyncIterator[Client]:
     """Give a plain client, to do on the bus what the chassis never would."""
     client = await nats.connect(servers.nats_url)
     yield client
@@ -109,8 +118,9 @@ async def raw(servers) -> AsyncIterator[nats.NATS]:
 
 
 @pytest.fixture
-def consumer_info(raw):
-    async def ask(stream: str, durable: str) -> dict:
-        return json.loads((await raw.request(f"$JS.API.CONSUMER.INFO.{stream}.{durable}", b"")).data)
+def consumer_info(raw: Client) -> ConsumerInfo:
+    async def ask(stream: str, durable: str) -> dict[str, Any]:
+        answer: dict[str, Any] = json.loads((await raw.request(f"$JS.API.CONSUMER.INFO.{stream}.{durable}", b"")).data)
+        return answer
 
     return ask

@@ -1,11 +1,17 @@
 """Commands, replies, facts and views, on the real bus."""
 
+from __future__ import annotations
+
 import asyncio
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
 import pytest
+from libs.chassis.tests.helpers import MakeAccepted, nothing
+from nats.aio.client import Client
 
 from harkara_chassis import ServiceSettings
+from harkara_chassis.facts import FactView
 from harkara_chassis.service import Service
 from harkara_contracts.commands import BalanceReply, GetBalance, TopUp
 from harkara_contracts.errors import ErrorCode, HarkaraError
@@ -13,12 +19,11 @@ from harkara_contracts.facts import BalanceFact, CarrierHealthFact
 from harkara_contracts.ids import new_account_id, new_id
 from harkara_contracts.subjects import Channel
 
+if TYPE_CHECKING:
+    from conftest import BusProbe, RunService
 
-async def nothing(_: Service[ServiceSettings]) -> None:
-    return
 
-
-async def test_a_command_is_answered_and_its_facts_are_seen_by_the_caller(run_service):
+async def test_a_command_is_answered_and_its_facts_are_seen_by_the_caller(run_service: RunService) -> None:
     account = new_account_id()
     changes: list[BalanceFact] = []
 
@@ -41,7 +46,7 @@ async def test_a_command_is_answered_and_its_facts_are_seen_by_the_caller(run_se
     assert [fact.available_mp for fact in changes if fact.account_id == account] == [500]
 
 
-async def test_a_refusal_comes_back_with_its_code_and_words(run_service):
+async def test_a_refusal_comes_back_with_its_code_and_words(run_service: RunService) -> None:
     async def owner(service: Service[ServiceSettings]) -> None:
         async def refuse(_: TopUp) -> BalanceReply:
             raise HarkaraError(ErrorCode.CONFLICT, "The reference was used with another amount.")
@@ -64,7 +69,7 @@ async def test_a_refusal_comes_back_with_its_code_and_words(run_service):
         assert failed.value.code is ErrorCode.INTERNAL
 
 
-async def test_an_owner_that_is_away_is_unavailable_and_does_not_act_later(run_service):
+async def test_an_owner_that_is_away_is_unavailable_and_does_not_act_later(run_service: RunService) -> None:
     acted: list[str] = []
 
     async def owner(service: Service[ServiceSettings]) -> None:
@@ -84,25 +89,28 @@ async def test_an_owner_that_is_away_is_unavailable_and_does_not_act_later(run_s
     assert acted == ["in time"]
 
 
-async def test_a_view_keeps_the_newest_and_forgets_what_was_deleted(run_service, bus):
+async def test_a_view_keeps_the_newest_and_forgets_what_was_deleted(run_service: RunService, bus: BusProbe) -> None:
     account = new_account_id()
     newest = BalanceFact(version=5, account_id=account, available_mp=5)
     await bus.publish([newest])
-    moved = asyncio.Event()
+    views: list[FactView[BalanceFact]] = []
 
     async def edge(service: Service[ServiceSettings]) -> None:
-        service.balances = service.view(BalanceFact, on_change=lambda _: moved.set())
+        views.append(service.view(BalanceFact))
 
     async with run_service("ingress", edge, ServiceSettings) as service:
-        assert service.balances.get(account) == newest, "loaded before anything starts"
+        (balances,) = views
+        assert balances.get(account) == newest, "loaded before anything starts"
         await bus.publish([newest.model_copy(update={"version": 4, "available_mp": 4})])
         await bus.publish([newest.model_copy(update={"version": 6, "deleted": True})])
         sequence = await bus.publish([newest.model_copy(update={"version": 3, "available_mp": 3})])
         assert await service.facts_reached(sequence)
-        assert service.balances.get(account) is None
+        assert balances.get(account) is None
 
 
-async def test_a_place_of_a_kind_that_is_not_followed_is_reached_at_once(run_service, bus):
+async def test_a_place_of_a_kind_that_is_not_followed_is_reached_at_once(
+    run_service: RunService, bus: BusProbe
+) -> None:
     async def edge(service: Service[ServiceSettings]) -> None:
         service.view(BalanceFact)
 
@@ -113,7 +121,22 @@ async def test_a_place_of_a_kind_that_is_not_followed_is_reached_at_once(run_ser
         assert await service.facts_reached(sequence, timeout_s=1)
 
 
-async def test_callers_who_arrive_together_share_one_batch(run_service, accepted, raw):
+async def test_a_place_is_reached_when_the_view_shows_it(run_service: RunService, bus: BusProbe) -> None:
+    views: list[FactView[BalanceFact]] = []
+
+    async def edge(service: Service[ServiceSettings]) -> None:
+        views.append(service.view(BalanceFact))
+
+    async with run_service("ingress", edge, ServiceSettings) as service:
+        for _ in range(50):
+            fact = BalanceFact(version=1, account_id=new_account_id(), available_mp=5)
+            assert await service.facts_reached(await bus.publish([fact]))
+            assert views[0].get(fact.account_id) == fact
+
+
+async def test_callers_who_arrive_together_share_one_batch(
+    run_service: RunService, accepted: MakeAccepted, raw: Client
+) -> None:
     async with run_service("ingress", nothing, ServiceSettings) as service:
         before = (await raw.jetstream().stream_info("MESSAGES")).state.last_seq
         await asyncio.gather(*(service.publisher.commit(accepted()) for _ in range(1000)))

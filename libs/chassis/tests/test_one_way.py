@@ -1,26 +1,35 @@
 """The one way to handle an event, on the real server: nothing lost, nothing doubled, the bad one alone to DEAD."""
 
+from __future__ import annotations
+
 import asyncio
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+import pytest
+from libs.chassis.tests.helpers import Defer, MakeAccepted, reading
 
 from harkara_chassis import ServiceSettings
 from harkara_chassis.dead import list_dead, replay_dead
 from harkara_chassis.service import Service
 from harkara_contracts import consumers
-from harkara_contracts.events import Event, MessageAccepted, MessageDeferred, TimerDue
-from harkara_contracts.subjects import Lane
+from harkara_contracts.events import AttemptFunded, Event, MessageAccepted, MessageDeferred, TimerDue
+from harkara_contracts.ids import attempt_id
+from harkara_contracts.subjects import Channel, Lane
+
+if TYPE_CHECKING:
+    from conftest import BusProbe, RunService, Servers
 
 
-async def test_events_flow_through_a_handler_and_out(bus, run_service, accepted, deferred):
+async def test_events_flow_through_a_handler_and_out(
+    bus: BusProbe, run_service: RunService, accepted: MakeAccepted, deferred: Defer
+) -> None:
     async def handler(events: Sequence[MessageAccepted]) -> Sequence[Event]:
         return [deferred(event) for event in events]
 
-    async def build(service: Service[ServiceSettings]) -> None:
-        service.consume(consumers.COMPLIANCE_MESSAGES, handler)
-
     sent = [accepted(lane) for lane in Lane for _ in range(300)]
-    async with run_service("compliance", build, ServiceSettings):
+    async with run_service("compliance", reading(handler), ServiceSettings):
         await bus.publish(sent)
         ids = {event.message_id for event in sent}
         got = await bus.all(MessageDeferred, len(sent), lambda event: event.message_id in ids)
@@ -28,8 +37,13 @@ async def test_events_flow_through_a_handler_and_out(bus, run_service, accepted,
 
 
 async def test_a_failing_event_goes_to_dead_alone_and_comes_back_by_replay(
-    bus, run_service, accepted, deferred, servers, monkeypatch
-):
+    bus: BusProbe,
+    run_service: RunService,
+    accepted: MakeAccepted,
+    deferred: Defer,
+    servers: Servers,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr("harkara_chassis.faults.FIRST_RETRY_S", 0.01)
     broken = True
     sent = [accepted() for _ in range(20)]
@@ -40,10 +54,7 @@ async def test_a_failing_event_goes_to_dead_alone_and_comes_back_by_replay(
             raise ValueError("cannot")
         return [deferred(event) for event in events]
 
-    async def build(service: Service[ServiceSettings]) -> None:
-        service.consume(consumers.COMPLIANCE_MESSAGES, handler)
-
-    async with run_service("compliance", build, ServiceSettings):
+    async with run_service("compliance", reading(handler), ServiceSettings):
         await bus.publish(sent)
         good = {event.message_id for event in sent} - {bad}
         await bus.all(MessageDeferred, len(good), lambda event: event.message_id in good)
@@ -59,7 +70,9 @@ async def test_a_failing_event_goes_to_dead_alone_and_comes_back_by_replay(
         await bus.next(MessageDeferred, lambda event: event.message_id == bad)
 
 
-async def test_a_passing_trouble_is_waited_out_and_counts_against_nobody(bus, run_service, accepted, deferred):
+async def test_a_passing_trouble_is_waited_out_and_counts_against_nobody(
+    bus: BusProbe, run_service: RunService, accepted: MakeAccepted, deferred: Defer
+) -> None:
     calls = 0
 
     async def handler(events: Sequence[MessageAccepted]) -> Sequence[Event]:
@@ -69,17 +82,16 @@ async def test_a_passing_trouble_is_waited_out_and_counts_against_nobody(bus, ru
             raise ConnectionRefusedError
         return [deferred(event) for event in events]
 
-    async def build(service: Service[ServiceSettings]) -> None:
-        service.consume(consumers.COMPLIANCE_MESSAGES, handler)
-
-    async with run_service("compliance", build, ServiceSettings):
+    async with run_service("compliance", reading(handler), ServiceSettings):
         event = accepted()
         await bus.publish([event])
         await bus.next(MessageDeferred, lambda out: out.message_id == event.message_id)
     assert calls == 4
 
 
-async def test_a_returned_timer_comes_back_at_its_time(bus, run_service, accepted, deferred):
+async def test_a_returned_timer_comes_back_at_its_time(
+    bus: BusProbe, run_service: RunService, accepted: MakeAccepted, deferred: Defer
+) -> None:
     due: asyncio.Future[float] = asyncio.get_running_loop().create_future()
     wanted = accepted()
 
@@ -111,3 +123,46 @@ async def test_a_returned_timer_comes_back_at_its_time(bus, run_service, accepte
         await bus.publish([wanted])
         late_s = await asyncio.wait_for(due, 5)
     assert 0 <= late_s < 2
+
+
+async def test_a_subject_that_is_slow_keeps_no_other_of_its_lane_waiting(
+    bus: BusProbe, run_service: RunService, accepted: MakeAccepted
+) -> None:
+    release, told = asyncio.Event(), asyncio.Event()
+
+    async def handler(events: Sequence[AttemptFunded]) -> Sequence[Event]:
+        carriers = {event.carrier for event in events}
+        assert len(carriers) == 1, "one call is for one subject"
+        if carriers == {"slow"}:
+            await release.wait()
+        else:
+            told.set()
+        return []
+
+    async def build(service: Service[ServiceSettings]) -> None:
+        service.consume(consumers.SMS_SENDER_ATTEMPTS, handler, concurrency=2)
+
+    async with run_service("sms-sender", build, ServiceSettings):
+        await bus.publish([funded(accepted(), "slow") for _ in range(5)])
+        for _ in range(5):
+            await bus.publish([funded(accepted(), "slow")])
+        await bus.publish([funded(accepted(), "slow"), funded(accepted(), "quick")])
+        await asyncio.wait_for(told.wait(), 2)
+        release.set()
+
+
+def funded(event: MessageAccepted, carrier: str) -> AttemptFunded:
+    return AttemptFunded(
+        attempt_id=attempt_id(event.message_id, 1),
+        message_id=event.message_id,
+        account_id=event.account_id,
+        lane=event.lane,
+        channel=Channel.SMS,
+        carrier=carrier,
+        to=event.to,
+        category=event.category,
+        units=1,
+        expires_at=event.expires_at,
+        planned_at=event.accepted_at,
+        price_mp=1,
+    )

@@ -81,10 +81,11 @@ class EsmeSide(Watched):
     async def bound(self, times: int = 1) -> None:
         await self.until(lambda: sum(change.state is EsmeState.BOUND for change in self.states) >= times)
 
-    def submit(self, context: Any, destination: str = "919876543210") -> None:
+    def submit(self, context: Any, destination: str = "919876543210", *, urgent: bool = False) -> None:
         self.esme.submit(
             SubmitSm(source_addr="HARKRA", destination_addr=destination, registered_delivery=1, short_message=b"Hello"),
             context,
+            urgent=urgent,
         )
 
     def outcome_of(self, context: Any) -> list[Outcome]:

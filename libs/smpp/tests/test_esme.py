@@ -95,6 +95,29 @@ async def test_a_throttled_window_goes_again_in_its_old_order(new_smsc: Any, new
     assert all(isinstance(outcome, Accepted) for _, outcome in side.outcomes)
 
 
+async def test_what_is_urgent_goes_before_all_that_a_throttle_holds_up(new_smsc: Any, new_esme: Any) -> None:
+    smsc = await new_smsc()
+    arrived: list[str] = []
+
+    def answer(submission: Submission) -> None:
+        arrived.append(submission.pdu.destination_addr)
+        if len(arrived) <= 4:
+            submission.reject(CommandStatus.ESME_RTHROTTLED)
+        else:
+            submission.accept(str(len(arrived)))
+
+    smsc.answer = answer
+    side = await new_esme(smsc.smsc.port, window=4)
+    bulk = [f"91900000000{digit}" for digit in range(8)]
+    for number in bulk:
+        side.submit(number, number)
+    await smsc.until(lambda: len(arrived) == 4)
+    for number in ("919111111111", "919222222222"):
+        side.submit(number, number, urgent=True)
+    await side.until(lambda: len(side.outcomes) == 10)
+    assert arrived == [*bulk[:4], "919111111111", "919222222222", *bulk]
+
+
 async def test_a_message_throttled_too_often_is_given_back(new_smsc: Any, new_esme: Any) -> None:
     smsc = await new_smsc()
     smsc.answer = lambda submission: submission.reject(CommandStatus.ESME_RMSGQFUL)

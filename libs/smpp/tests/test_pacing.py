@@ -61,6 +61,15 @@ def test_the_rate_never_falls_to_nothing(tps: float) -> None:
     assert pacer.rate >= min(tps, 1.0)
 
 
+def test_in_a_pause_what_is_urgent_trickles_and_the_agreed_rate_is_kept() -> None:
+    pacer = Pacer(tps=10, now=1.0)
+    pacer.throttled(1.0)
+    ticks = [1.0 + tick * 0.02 for tick in range(1, 20)]
+    assert sum(pacer.take(1, now) for now in ticks) == 0
+    assert 3 <= sum(pacer.take_urgent(now) for now in ticks) <= 4
+    assert pacer.take_urgent(pacer.paused_until) == 0
+
+
 def test_a_rate_of_nothing_is_refused() -> None:
     with pytest.raises(ValueError, match="tps"):
         Pacer(0, 0.0)

@@ -93,6 +93,18 @@ async def test_many_changes_are_told_once_by_their_last_value(store: Store, new_
     assert all(earlier.version < later.version for earlier, later in itertools.pairwise(told))
 
 
+async def test_a_clock_that_is_set_back_does_not_make_news_look_old(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    account_id, stream = new_account_id(), Stream()
+    teller = BalanceTeller(store, BOOK, stream.publish, stream.last.get)
+    await teller.tell([account_id])
+    monkeypatch.setattr("harkara_billing.balances.time.time_ns", lambda: 1)
+    await teller.tell([account_id])
+    first, second = stream.facts
+    assert second.version > first.version
+
+
 async def test_at_start_only_what_differs_is_told(store: Store) -> None:
     accounts = [new_account_id() for _ in range(3)]
     for account_id in accounts:

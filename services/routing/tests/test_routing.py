@@ -1,7 +1,10 @@
 """Routing on the real bus and database."""
 
+from __future__ import annotations
+
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import yaml
@@ -19,6 +22,9 @@ from harkara_contracts.ids import new_message_id
 from harkara_contracts.subjects import Category, Channel, Lane
 from harkara_routing.app import build
 from harkara_routing.settings import Settings
+
+if TYPE_CHECKING:
+    from conftest import BusProbe, RunService, Servers
 
 
 @pytest.fixture
@@ -45,7 +51,9 @@ def cleared(validity_s: float = 3600) -> MessageCleared:
     )
 
 
-async def test_from_cleared_to_delivered_by_the_second_carrier(bus, run_service, carriers_file):
+async def test_from_cleared_to_delivered_by_the_second_carrier(
+    bus: BusProbe, run_service: RunService, carriers_file: Path
+) -> None:
     async with run_service("routing", build, Settings, carriers_file=carriers_file):
         message = cleared()
         await bus.publish([message])
@@ -66,7 +74,9 @@ async def test_from_cleared_to_delivered_by_the_second_carrier(bus, run_service,
         assert (told.carrier, told.correlation_id, told.to) == (second.carrier, "mine", message.to)
 
 
-async def test_a_message_without_a_receipt_expires(bus, run_service, carriers_file, monkeypatch):
+async def test_a_message_without_a_receipt_expires(
+    bus: BusProbe, run_service: RunService, carriers_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("harkara_routing.expiry.BUCKET_S", 1)
     async with run_service("routing", build, Settings, carriers_file=carriers_file):
         message = cleared(validity_s=0.5)
@@ -75,7 +85,9 @@ async def test_a_message_without_a_receipt_expires(bus, run_service, carriers_fi
         assert told.error_code == "ERR_EXPIRED"
 
 
-async def test_a_repeat_of_what_was_planned_is_planned_the_same(bus, run_service, carriers_file, servers):
+async def test_a_repeat_of_what_was_planned_is_planned_the_same(
+    bus: BusProbe, run_service: RunService, carriers_file: Path, servers: Servers
+) -> None:
     async with run_service("routing", build, Settings, carriers_file=carriers_file) as service:
         message = cleared()
         await bus.publish([message])
@@ -83,3 +95,30 @@ async def test_a_repeat_of_what_was_planned_is_planned_the_same(bus, run_service
         handler = service.loops[0]._handler
         again = await handler([message])
         assert [event.attempt_id for event in again if isinstance(event, AttemptPlanned)] == [f"{message.message_id}-1"]
+
+
+async def test_a_message_that_comes_when_its_validitys_timer_has_fired_expires_all_the_same(
+    bus: BusProbe, run_service: RunService, carriers_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("harkara_routing.expiry.BUCKET_S", 1)
+    async with run_service("routing", build, Settings, carriers_file=carriers_file):
+        first = cleared(validity_s=0.2)
+        await bus.publish([first])
+        await bus.next(MessageExpired, lambda event: event.message_id == first.message_id, timeout_s=10)
+        late = cleared().model_copy(update={"expires_at": first.expires_at})
+        await bus.publish([late])
+        await bus.next(MessageExpired, lambda event: event.message_id == late.message_id, timeout_s=10)
+
+
+async def test_a_timer_expires_the_messages_of_its_own_lane_only(
+    bus: BusProbe, run_service: RunService, carriers_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("harkara_routing.expiry.BUCKET_S", 1)
+    async with run_service("routing", build, Settings, carriers_file=carriers_file) as service:
+        bound: Any = service.loops[0]._handler
+        handlers = bound.__self__
+        message = cleared(validity_s=600)
+        (*_, timer) = await handlers.on_cleared([message])
+        other = timer.model_copy(update={"lane": Lane.PROMOTIONAL})
+        assert await handlers.on_timers([other]) == []
+        assert [event.message_id for event in await handlers.on_timers([timer])] == [message.message_id]

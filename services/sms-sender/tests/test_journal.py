@@ -104,3 +104,30 @@ def test_files_of_long_ago_are_removed(tmp_path):
         os.utime(file, (0, 0))
     opened(tmp_path, "mine").close()
     assert {file.name.split(".")[0] for file in tmp_path.iterdir()} == {"mine"}
+
+
+def test_a_process_that_dies_after_it_was_asked_for_is_believed_then(tmp_path, mine):
+    other = opened(tmp_path, "other")
+    assert not mine.never_written("other", "TN1-1", LATER)
+    killed(other)
+    assert mine.never_written("other", "TN1-1", LATER)
+
+
+def test_a_line_that_found_no_room_leaves_no_file_that_says_never_written(tmp_path, mine, monkeypatch):
+    dead = opened(tmp_path, "dead")
+    real = os.write
+    with monkeypatch.context() as full:
+        full.setattr(os, "write", lambda fd, line: real(fd, line[:7]))
+        dead.written(["TN1-1", "TN2-1"])
+    dead.close()
+    assert not mine.never_written("dead", "TN2-1", LATER)
+
+
+def test_files_of_long_ago_go_unless_their_process_lives(tmp_path):
+    living, dead = opened(tmp_path, "living"), opened(tmp_path, "dead")
+    dead.close()
+    for path in tmp_path.iterdir():
+        os.utime(path, (0, 0))
+    opened(tmp_path, "new").close()
+    assert {path.name.split(".")[0] for path in tmp_path.iterdir()} == {"living", "new"}
+    living.close()

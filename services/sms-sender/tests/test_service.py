@@ -240,6 +240,18 @@ async def test_a_message_past_its_validity_is_not_submitted(
         assert received(smsc, attempt) == 0
 
 
+async def test_a_message_whose_validity_ends_while_it_waits_for_room_is_not_submitted(
+    funded: Fund, bus: Bus, simulate: Simulate, senders: Senders
+) -> None:
+    async with simulate(response_delay_s=0.6) as smsc, senders(smsc.port, window=1):
+        first, second = funded(), funded(valid_s=0.4)
+        await bus.publish([first, second])
+        failed = await bus.next(AttemptFailed, of(second))
+        assert (failed.error_code, failed.left) == ("ERR_EXPIRED", False)
+        await bus.next(AttemptSent, of(first))
+        assert (received(smsc, first), received(smsc, second)) == (1, 0)
+
+
 async def test_a_header_no_pdu_can_carry_fails_the_attempt(
     funded: Fund, bus: Bus, simulate: Simulate, senders: Senders
 ) -> None:
@@ -263,6 +275,18 @@ async def test_health_follows_the_binds(funded: Fund, bus: Bus, simulate: Simula
             async with simulate(port=port):
                 again = await bus.next(CarrierHealthFact, lambda fact: fact.version > down.version and fact.healthy)
                 assert again.reason is None
+
+
+async def test_of_instances_that_differ_the_one_with_a_bind_has_the_last_word(
+    bus: Bus, simulate: Simulate, senders: Senders
+) -> None:
+    async with simulate() as smsc, senders(smsc.port):
+        mine = await bus.next(CarrierHealthFact, lambda fact: fact.healthy)
+        ahead = mine.version + 3600 * 10**9  # its clock is an hour ahead, too
+        others = mine.model_copy(update={"version": ahead, "healthy": False, "reason": "down there"})
+        await bus.publish([others])
+        again = await bus.next(CarrierHealthFact, lambda fact: fact.healthy and fact.version > others.version)
+        assert again.carrier == mine.carrier
 
 
 async def test_a_refused_bind_is_told_and_does_not_keep_the_service_from_being_ready(

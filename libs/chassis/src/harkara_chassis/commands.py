@@ -38,6 +38,7 @@ _DEADLINE = "Harkara-Deadline"
 _NANOSECONDS = 1_000_000_000
 _MAX_AT_ONCE = 64
 _PASSING_PAUSE_S = 0.1
+_ASK_AGAIN_S = 0.5
 
 
 class CommandCaller:
@@ -88,6 +89,16 @@ class CommandCaller:
         return Outgoing(name, envelope.encode([command], self._instance), extra)
 
     async def _listen(self) -> None:
+        """Receive replies for ever: a consumer that cannot be made, or that is gone, is made again."""
+        while True:
+            try:
+                await self._listen_by_one()
+            except Exception as error:  # noqa: BLE001  # whatever the bus says, replies are needed: ask until they come
+                logger.warning("replies cannot be received yet", extra={"kind": type(error).__name__})
+            self._listening.clear()
+            await asyncio.sleep(_ASK_AGAIN_S)
+
+    async def _listen_by_one(self) -> None:
         name = f"replies_{self._instance}"
         config = {
             "name": name,
@@ -109,6 +120,7 @@ class CommandCaller:
         while messages := await self._pull.take():
             for message in messages:
                 self._settle(message)
+        await self._pull.close()
 
     def _settle(self, message: Msg) -> None:
         answer = self._waiting.get(message.subject.rpartition(".")[2])
@@ -125,11 +137,11 @@ class CommandCaller:
     async def stop(self) -> None:
         if self._listener is not None:
             self._listener.cancel()
-            with contextlib.suppress(asyncio.CancelledError, Exception):  # a failed listener was told to its callers
+            with contextlib.suppress(asyncio.CancelledError):
                 await self._listener
             self._listener = None
         if self._pull is not None:
-            await self._pull.stop()
+            await self._pull.close()
             self._pull = None
 
 
@@ -162,10 +174,13 @@ class CommandServer:
                 self._calls.add(call)
                 call.add_done_callback(self._done)
 
-    async def stop(self) -> None:
+    async def stop(self, timeout_s: float) -> None:
+        """Take no more and finish what is in hand within the time; what is left is answered by another instance."""
         await self.pull.stop()
         if self._calls:
-            await asyncio.wait(self._calls)
+            _, late = await asyncio.wait(self._calls, timeout=timeout_s)
+            for call in late:
+                call.cancel()
 
     def _done(self, call: asyncio.Task[None]) -> None:
         self._calls.discard(call)

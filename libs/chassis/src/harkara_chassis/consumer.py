@@ -34,6 +34,7 @@ logger = logging.getLogger(__name__)
 Handler = Callable[[Sequence[Event]], Awaitable[Sequence[Event]]]
 
 _PASSING_BACKOFF_S = 0.1
+_OCTETS_AN_EVENT = 1_024
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,21 +83,27 @@ class LaneLoop:
             client, spec.stream.name, self.durable, batch=64 * concurrency, ack_wait_s=spec.ack_wait_s(lane)
         )
         self._calls: set[asyncio.Task[None]] = set()
+        self._ended_by: BaseException | None = None
         self._room: dict[str, asyncio.Semaphore] = {}
         self._handled = EVENTS_HANDLED.labels(self.durable)
         self._sizes = BATCH_SIZE.labels(self.durable)
         self._seconds = BATCH_SECONDS.labels(self.durable)
 
     async def run(self) -> None:
-        """Handle events until `stop()`."""
+        """Handle events until `stop()`.
+
+        Raises:
+            Exception: what a handler's call ended by: its messages would stay in hand for ever.
+        """
         await self.pull.start()
         while messages := await self.pull.take():
-            items = [item for message in messages if (item := await self._open(message)) is not None]
-            for group in self._groups(items):
+            for portion in self._portions(messages):
                 if self._concurrency == 1:
-                    await self._handle(group)
+                    await self._handle_all(portion)
                 else:
-                    self._start(group)
+                    self._start(portion)
+        if self._ended_by is not None:
+            raise self._ended_by
 
     async def stop(self, timeout_s: float) -> None:
         """Take no more, finish what is in hand within the time; what was not begun is given back."""
@@ -106,32 +113,53 @@ class LaneLoop:
             for call in late:
                 call.cancel()
 
-    def _start(self, group: list[_Item]) -> None:
-        """Handle a group beside others. How many can wait is bounded by what the pull holds."""
-        room = self._room.setdefault(group[0].message.subject, asyncio.Semaphore(self._concurrency))
-        call = asyncio.create_task(self._handle_in_room(room, group))
+    def _start(self, portion: list[Msg]) -> None:
+        """Handle a portion beside others. How many can wait is bounded by what the pull holds."""
+        room = self._room.setdefault(portion[0].subject, asyncio.Semaphore(self._concurrency))
+        call = asyncio.create_task(self._handle_in_room(room, portion))
         self._calls.add(call)
-        call.add_done_callback(self._calls.discard)
+        call.add_done_callback(self._on_ended)
 
-    async def _handle_in_room(self, room: asyncio.Semaphore, group: list[_Item]) -> None:
+    def _on_ended(self, call: asyncio.Task[None]) -> None:
+        self._calls.discard(call)
+        if not call.cancelled() and (error := call.exception()) is not None:
+            self._ended_by = error
+            self.pull.end()
+
+    async def _handle_in_room(self, room: asyncio.Semaphore, portion: list[Msg]) -> None:
         # Waited for here and not in the loop: one slow carrier must not keep the others of its lane waiting.
         async with room:
+            await self._handle_all(portion)
+
+    async def _handle_all(self, portion: list[Msg]) -> None:
+        # Opened only now: a backlog waits as octets, which take a tenth of the memory that events take.
+        items = [item for message in portion if (item := await self._open(message)) is not None]
+        for group in self._groups(items):
             await self._handle(group)
 
+    def _portions(self, messages: list[Msg]) -> list[list[Msg]]:
+        """Cut what was taken into portions of bounded size; concurrent calls get one subject each."""
+        if self._concurrency > 1:
+            messages = sorted(messages, key=lambda message: message.subject)  # stable: a subject's order stays
+        portions: list[list[Msg]] = []
+        size = 0
+        for message in messages:
+            apart = self._concurrency > 1 and portions and message.subject != portions[-1][0].subject
+            if not portions or apart or size + len(message.data) > self._max_events * _OCTETS_AN_EVENT:
+                portions.append([])
+                size = 0
+            portions[-1].append(message)
+            size += len(message.data)
+        return portions
+
     def _groups(self, items: list[_Item]) -> list[list[_Item]]:
-        """Cut what was taken into handler calls of bounded size; concurrent calls get one subject each."""
+        """Cut a portion into handler calls of at most so many events."""
         groups: list[list[_Item]] = []
         size = 0
-        subject: str | None = None
-        if self._concurrency > 1:
-            items = sorted(items, key=lambda item: item.message.subject)  # stable: the order within a subject stays
         for item in items:
-            full = size + len(item.events) > self._max_events
-            apart = self._concurrency > 1 and item.message.subject != subject
-            if not groups or full or apart:
+            if not groups or size + len(item.events) > self._max_events:
                 groups.append([])
                 size = 0
-                subject = item.message.subject
             groups[-1].append(item)
             size += len(item.events)
         return groups

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import asyncpg
 
+from harkara_chassis.faults import is_passing
+
 logger = logging.getLogger(__name__)
 
 _CONNECT_TIMEOUT_S = 10.0
@@ -95,30 +97,42 @@ class Database:
             return await connection.execute(query, *args)
 
     async def ensure_partitions(self, tables: tuple[str, ...], today: date | None = None) -> None:
-        """Make the daily partitions around today of tables that are `PARTITION BY RANGE (day)`."""
+        """Make the daily partitions around today of tables that are `PARTITION BY RANGE (day)`.
+
+        Rows of any other day have a place, too: a message is of the day it was accepted on, and a schedule or a long
+        outage may bring it here when that day's partition is gone, or was never made.
+        """
         first = (today or datetime.now(UTC).date()) - timedelta(days=_DAYS_BEFORE)
         for table in tables:
+            await self._create_partition(table, f"{table}_default", "DEFAULT")
             for offset in range(_DAYS_BEFORE + _DAYS_AHEAD + 1):
                 day = first + timedelta(days=offset)
                 await self._ensure_partition(table, day)
 
     async def _ensure_partition(self, table: str, day: date) -> None:
-        name = f"{table}_{day:%Y%m%d}"
+        bounds = f"FOR VALUES FROM ('{day}') TO ('{day + timedelta(days=1)}')"
+        await self._create_partition(table, f"{table}_{day:%Y%m%d}", f"{bounds} WITH (fillfactor = {_FILLFACTOR})")
+
+    async def _create_partition(self, table: str, name: str, bounds: str) -> None:
         if await self.fetchrow("SELECT 1 WHERE to_regclass($1) IS NOT NULL", name):
             return
         try:
-            await self.execute(
-                f'CREATE TABLE IF NOT EXISTS "{name}" PARTITION OF "{table}" '
-                f"FOR VALUES FROM ('{day}') TO ('{day + timedelta(days=1)}') WITH (fillfactor = {_FILLFACTOR})"
-            )
+            await self.execute(f'CREATE TABLE IF NOT EXISTS "{name}" PARTITION OF "{table}" {bounds}')
         except (asyncpg.DuplicateTableError, asyncpg.UniqueViolationError, asyncpg.InvalidObjectDefinitionError):
             logger.debug("another instance made the partition", extra={"partition": name})
+        except asyncpg.CheckViolationError:
+            logger.warning("rows of this day are in the default partition and stay there", extra={"partition": name})
 
     async def keep_partitions(self, tables: tuple[str, ...], sleep: Callable[[float], Any] = asyncio.sleep) -> None:
         """Keep partitions existing, for ever."""
         while True:
             await sleep(_PARTITION_CHECK_S)
-            await self.ensure_partitions(tables)
+            try:
+                await self.ensure_partitions(tables)
+            except Exception as error:
+                if not is_passing(error):
+                    raise
+                logger.warning("partitions are made later", extra={"kind": type(error).__name__})
 
     async def close(self) -> None:
         """Close, waiting a little for statements in flight."""

@@ -1,7 +1,8 @@
 """Views of facts: a local copy of what other services own, so that nobody has to be asked.
 
 One ephemeral consumer follows the last value of each subject and then every change. It is made anew whenever the
-connection comes back (a plain watch would go on only seconds later), and what is already known is not applied twice.
+connection comes back (a plain watch would go on only seconds later), and when the server has dropped it, as it does with
+one that a process standing still has not asked for a while. What is already known is not applied twice.
 """
 
 import asyncio
@@ -27,6 +28,7 @@ _NANOSECONDS = 1_000_000_000
 _INACTIVE_S = 30
 _LOAD_TIMEOUT_S = 60.0
 _ASK_AGAIN_S = 0.05
+_NONE = 404
 
 
 class FactView(Generic[F]):
@@ -64,14 +66,22 @@ class FactView(Generic[F]):
 
 
 class FactFollower:
-    """Feeds a service's views from the FACTS stream."""
+    """Feeds a service's views from the FACTS stream.
 
-    def __init__(self, client: Client, service: str) -> None:
+    Args:
+        client: the bus connection.
+        service: whose views.
+        on_end: told when following ends, and by what: old facts must not be taken for new ones for ever.
+    """
+
+    def __init__(
+        self, client: Client, service: str, on_end: Callable[[asyncio.Task[None]], None] = lambda _: None
+    ) -> None:
         self._client = client
         self._service = service
+        self._on_end = on_end
         self._views: dict[str, FactView[Fact]] = {}
         self._sequence = 0
-        self._handled = 0
         self._name = ""
         self._moved = asyncio.Condition()
         self._loaded = asyncio.Event()
@@ -93,7 +103,7 @@ class FactFollower:
         """
         if not self._views:
             return
-        self._task = asyncio.create_task(self._follow(), name="facts")
+        self._begin()
         async with asyncio.timeout(_LOAD_TIMEOUT_S):
             await self._loaded.wait()
 
@@ -101,38 +111,47 @@ class FactFollower:
         """Read everything again: the consumer may have died with the connection."""
         if self._task is not None:
             await self.stop()
-            self._task = asyncio.create_task(self._follow(), name="facts")
+            self._begin()
+
+    def _begin(self) -> None:
+        self._task = asyncio.create_task(self._follow(), name="facts")
+        self._task.add_done_callback(self._on_end)
 
     async def stop(self) -> None:
         if self._task is not None:
             self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
+            await asyncio.wait([self._task])
         if self.pull is not None:
-            await self.pull.stop()
+            await self.pull.close()
             self.pull = None
 
     async def reached(self, sequence: int, timeout_s: float = 2.0) -> bool:
         """Wait until the views show this place of the FACTS stream; False if they do not in time.
 
-        The place may be of a kind that is not followed here. Then nothing arrives, and the consumer is asked whether
-        there is anything left for us before it.
+        The place may be of a kind that is not followed here. Then nothing arrives, and the stream is asked whether
+        there is anything left for us up to it.
         """
         try:
             async with asyncio.timeout(timeout_s):
                 while self._sequence < sequence:
-                    if await self._nothing_left():
+                    if await self._nothing_left(sequence):
                         return True
                     await self._wait_for_more()
         except TimeoutError:
             return False
         return True
 
-    async def _nothing_left(self) -> bool:
-        handled = self._handled
-        message = await self._client.request(f"$JS.API.CONSUMER.INFO.{FACTS.name}.{self._name}", b"", timeout=2)
-        info = orjson.loads(message.data)
-        return "error" not in info and info["num_pending"] == 0 and info["delivered"]["consumer_seq"] <= handled
+    async def _nothing_left(self, sequence: int) -> bool:
+        # The stream knows what it has acknowledged; a consumer's own counts of it follow a moment later.
+        return all(await asyncio.gather(*(self._none_up_to(sequence, kind) for kind in self._views)))
+
+    async def _none_up_to(self, sequence: int, kind: str) -> bool:
+        body = orjson.dumps({"seq": self._sequence + 1, "next_by_subj": f"fact.v1.{kind}.>"})
+        message = await self._client.request(f"$JS.API.STREAM.MSG.GET.{FACTS.name}", body, timeout=2)
+        answer = orjson.loads(message.data)
+        if "error" in answer:
+            return bool(answer["error"]["code"] == _NONE)
+        return bool(answer["message"]["seq"] > sequence)
 
     async def _wait_for_more(self) -> None:
         with contextlib.suppress(TimeoutError):
@@ -140,8 +159,13 @@ class FactFollower:
                 await self._moved.wait()
 
     async def _follow(self) -> None:
+        while True:
+            await self._follow_one()
+            logger.warning("the facts are followed anew: their consumer was gone")
+
+    async def _follow_one(self) -> None:
+        """Follow by one consumer for as long as there is it."""
         self._name = name = f"{self._service}__facts_{random_tail(12)}"
-        self._handled = 0
         pending = await self._create(name)
         if pending == 0:
             self._loaded.set()
@@ -153,10 +177,10 @@ class FactFollower:
             position = messages[-1].metadata
             async with self._moved:
                 self._sequence = max(self._sequence, position.sequence.stream)
-                self._handled = position.sequence.consumer
                 self._moved.notify_all()
             if position.num_pending == 0:
                 self._loaded.set()
+        await self.pull.close()
 
     def _apply(self, subject: str, payload: bytes) -> None:
         view = self._views[subject.split(".", 3)[2]]

@@ -24,6 +24,7 @@ _PASSING: tuple[type[BaseException], ...] = (
     asyncpg.DeadlockDetectedError,
     asyncpg.SerializationError,
     asyncpg.QueryCanceledError,
+    asyncpg.ReadOnlySQLTransactionError,  # a fail-over: this server is the former primary
     asyncpg.DiskFullError,
     asyncpg.OutOfMemoryError,
     redis.exceptions.ConnectionError,

@@ -3,10 +3,18 @@
 import logging
 import sys
 from datetime import UTC, datetime
+from typing import Any
 
 import orjson
 
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+
+
+class TextFormatter(logging.Formatter):
+    """The same lines for people; like the others without the texts of exceptions."""
+
+    def formatException(self, ei: Any) -> str:  # noqa: N802  # the standard library's name
+        return _where_it_broke(ei)
 
 
 class JsonFormatter(logging.Formatter):
@@ -26,13 +34,13 @@ class JsonFormatter(logging.Formatter):
         }
         line.update({name: value for name, value in vars(record).items() if name not in _STANDARD})
         if record.exc_info:
-            line["exception"] = _safe_traceback(record)
+            line["exception"] = _where_it_broke(record.exc_info)
         return orjson.dumps(line, default=str).decode()
 
 
-def _safe_traceback(record: logging.LogRecord) -> str:
+def _where_it_broke(exc_info: Any) -> str:
     """Tell where it broke, frame by frame, but not the exception's text: drivers put parameters into it."""
-    kind, _, traceback = record.exc_info or (None, None, None)
+    kind, _, traceback = exc_info
     frames: list[str] = []
     while traceback is not None:
         code = traceback.tb_frame.f_code
@@ -46,7 +54,7 @@ def configure_logs(service: str, instance: str, level: str, style: str = "json")
     if style == "json":
         handler.setFormatter(JsonFormatter(service, instance))
     else:
-        handler.setFormatter(logging.Formatter(f"%(levelname)s {service} %(name)s: %(message)s"))
+        handler.setFormatter(TextFormatter(f"%(levelname)s {service} %(name)s: %(message)s"))
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
     # The client library tells every lost connection with a traceback; our callbacks tell it in one line.
     logging.getLogger("nats").setLevel(logging.ERROR)

@@ -166,9 +166,12 @@ class Publisher:
         await self._room.acquire()
         self._counter += 1
         token = str(self._counter)
-        ack: asyncio.Future[Msg] = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        ack: asyncio.Future[Msg] = loop.create_future()
         self._acks[token] = ack
-        ack.add_done_callback(lambda _: self._forget(token))
+        # From here on, whoever waits for it or not: an ack that was lost must not keep its place for ever.
+        deadline = loop.call_later(ACK_TIMEOUT_S, ack.cancel)
+        ack.add_done_callback(lambda _: self._forget(token, deadline))
         try:
             await self._client.publish(
                 message.subject, message.payload, reply=f"{self._prefix}.{token}", headers=message.headers
@@ -180,7 +183,8 @@ class Publisher:
             ack.cancel()  # the server is away and the buffer is full: tried again after a pause
         return ack
 
-    def _forget(self, token: str) -> None:
+    def _forget(self, token: str, deadline: asyncio.TimerHandle) -> None:
+        deadline.cancel()
         self._acks.pop(token, None)
         self._room.release()
 
@@ -192,15 +196,12 @@ class Publisher:
     async def _acknowledged(self, message: Outgoing, ack: asyncio.Future[Msg]) -> bool:
         """Tell whether the server has it. False means unknown: to be repeated with the same id."""
         try:
-            async with asyncio.timeout(ACK_TIMEOUT_S):
-                answer = await ack
-        except TimeoutError:
+            answer = await ack
+        except asyncio.CancelledError:
+            if _being_cancelled():
+                raise
             logger.warning("no acknowledgement in time", extra={"stream": message.headers["Nats-Expected-Stream"]})
             return False
-        except asyncio.CancelledError:
-            if ack.cancelled() and not _being_cancelled():
-                return False
-            raise
         if answer.headers and answer.headers.get("Status") == "503":
             logger.warning("no stream takes the subject", extra={"stream": message.headers["Nats-Expected-Stream"]})
             return False

@@ -8,31 +8,33 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from pydantic import SecretStr
 
+from harkara_contracts.errors import ConfigurationError
+
 _VERSION = b"\x01"
 _NONCE_BYTES = 12
 _KEY_BYTES = 32
 
 
 class SealingError(Exception):
-    """The key is missing or wrong, or the sealed bytes were changed."""
+    """Sealed with another key, or changed since."""
 
 
 class Sealer:
     """Seals and opens bytes with one key.
 
     Raises:
-        SealingError: the key is not 32 bytes of base64.
+        ConfigurationError: the key is missing, or not 32 bytes of base64.
     """
 
     def __init__(self, key: SecretStr | None) -> None:
         if key is None:
-            raise SealingError("HARKARA_SECRET_KEY is not set: give 32 random bytes in base64")
+            raise ConfigurationError("HARKARA_SECRET_KEY is not set: give 32 random bytes in base64")
         try:
             raw = base64.b64decode(key.get_secret_value(), validate=True)
         except binascii.Error as error:
-            raise SealingError("HARKARA_SECRET_KEY is not valid base64") from error
+            raise ConfigurationError("HARKARA_SECRET_KEY is not valid base64") from error
         if len(raw) != _KEY_BYTES:
-            raise SealingError(f"HARKARA_SECRET_KEY must be {_KEY_BYTES} bytes in base64, it has {len(raw)}")
+            raise ConfigurationError(f"HARKARA_SECRET_KEY must be {_KEY_BYTES} bytes in base64, it has {len(raw)}")
         self._cipher = AESGCM(raw)
 
     def seal(self, clear: bytes) -> bytes:

@@ -15,6 +15,7 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from typing import Any, Generic, TypeVar, cast
 
 import uvloop
+from pydantic import ValidationError
 
 from harkara_chassis.admin import AdminServer
 from harkara_chassis.commands import CommandCaller, CommandServer
@@ -25,10 +26,12 @@ from harkara_chassis.facts import FactFollower, FactView
 from harkara_chassis.logs import configure_logs
 from harkara_chassis.provisioner import differences
 from harkara_chassis.publisher import Publisher
+from harkara_chassis.pull import Pull
 from harkara_chassis.settings import ServiceSettings
 from harkara_chassis.tracing import Tracing
 from harkara_contracts.commands import Command, Reply
 from harkara_contracts.consumers import COMMAND_CONSUMERS, ConsumerSpec
+from harkara_contracts.errors import ConfigurationError
 from harkara_contracts.events import Event
 from harkara_contracts.facts import Fact
 
@@ -57,7 +60,7 @@ class Service(Generic[S]):
         self.publisher = publisher
         self.tracing = tracing
         self.commands = CommandCaller(bus.client, settings.instance, publisher)
-        self.facts = FactFollower(bus.client, name)
+        self.facts = FactFollower(bus.client, name, self._watch)
         self.loops: list[LaneLoop] = []
         self.stopping = asyncio.Event()
         self._database = database
@@ -75,10 +78,10 @@ class Service(Generic[S]):
         """The service's schema in Postgres.
 
         Raises:
-            RuntimeError: HARKARA_DATABASE_URL is not set.
+            ConfigurationError: HARKARA_DATABASE_URL is not set.
         """
         if self._database is None:
-            raise RuntimeError("HARKARA_DATABASE_URL is not set: this service needs its Postgres role's address")
+            raise ConfigurationError("HARKARA_DATABASE_URL is not set: this service needs its Postgres role's address")
         return self._database
 
     def consume(
@@ -142,10 +145,7 @@ class Service(Generic[S]):
             return ["starting"]
         if not self.bus.connected:
             return ["the bus is away"]
-        pulls = [loop.pull for loop in self.loops]
-        found = [pull.problem for pull in pulls if pull.problem]
-        if self._server is not None and self._server.pull.problem:
-            found.append(self._server.pull.problem)
+        found = [pull.problem for pull in self._pulls() if pull.problem]
         try:
             found.extend(await differences(self.bus.client, self.name))
         except Exception as error:  # noqa: BLE001  # a health page answers, whatever broke
@@ -192,7 +192,7 @@ class Service(Generic[S]):
         self.stopping.set()
         stops = [loop.stop(self.settings.drain_timeout_s) for loop in self.loops]
         if self._server is not None:
-            stops.append(self._server.stop())
+            stops.append(self._server.stop(self.settings.drain_timeout_s))
         await asyncio.gather(*stops)
         consumers = [task for task in self._tasks if not task.get_name().startswith("background ")]
         if consumers:
@@ -200,9 +200,14 @@ class Service(Generic[S]):
         for task in reversed(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        for pull in self._pulls():
+            await pull.close()
         await self._stack.aclose()
         await self.facts.stop()
         await self.commands.stop()
+
+    def _pulls(self) -> list[Pull]:
+        return [loop.pull for loop in self.loops] + ([self._server.pull] if self._server is not None else [])
 
     def _spawn(self, work: Awaitable[None], name: str) -> None:
         is_loop = any(loop.durable == name for loop in self.loops) or name == "commands"
@@ -222,10 +227,8 @@ class Service(Generic[S]):
 
     async def _restart_pulls(self) -> None:
         self.publisher.repeat_unacknowledged()
-        for loop in self.loops:
-            await loop.pull.restart()
-        if self._server is not None:
-            await self._server.pull.restart()
+        for pull in self._pulls():
+            await pull.restart()
         await self.facts.restart()
         await self.commands.restart()
 
@@ -273,6 +276,7 @@ async def _serve(name: str, settings: S, build: Build[S]) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, asked.set)
+    loop.set_exception_handler(_tell_of_forgotten_failures)
     async with running(name, settings, build) as service:
         # What start-up made lives for ever; the collector need not walk it again and again. And a batch makes thousands
         # of objects that die by reference count: looking for cycles after every 700 of them is work for nothing.
@@ -291,15 +295,29 @@ async def _serve(name: str, settings: S, build: Build[S]) -> None:
     logger.info("stopped")
 
 
+def _tell_of_forgotten_failures(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """Log what nobody awaited, as every failure is logged: where it broke, without the exception's own text."""
+    error = context.get("exception")
+    logger.error("a task failed and nobody asked", exc_info=error if isinstance(error, BaseException) else None)
+
+
 def run(name: str, settings_class: type[S], build: Build[S]) -> None:
     """Run a service until SIGTERM or SIGINT; what a service's `main()` calls.
 
     Wrong settings and a failure that cannot be waited out end the process with exit code 1.
     """
-    settings = settings_class()
+    try:
+        settings = settings_class()
+    except ValidationError as error:
+        faults = error.errors(include_url=False, include_context=False, include_input=False)
+        wrong = "; ".join(f"HARKARA_{'_'.join(map(str, fault['loc'])).upper()}: {fault['msg']}" for fault in faults)
+        sys.exit(f"{name} cannot start, its settings are wrong: {wrong}")
     configure_logs(name, settings.instance, settings.log_level, settings.log_format)
     try:
         uvloop.run(_serve(name, settings, build))
+    except ConfigurationError as error:
+        logger.error("the service cannot start: %s", error)  # noqa: TRY400  # the words tell more than frames
+        sys.exit(1)
     except Exception:
         logger.exception("the service cannot go on")
         sys.exit(1)

@@ -15,7 +15,7 @@ def _instance() -> str:
 class ServiceSettings(BaseSettings):
     """What every service needs. Addresses carry credentials, so they are secrets: a repr or a log never shows them."""
 
-    model_config = SettingsConfigDict(env_prefix="HARKARA_", extra="ignore", frozen=True)
+    model_config = SettingsConfigDict(env_prefix="HARKARA_", extra="ignore", frozen=True, hide_input_in_errors=True)
 
     nats_url: SecretStr = SecretStr("nats://127.0.0.1:4222")
     database_url: SecretStr = SecretStr("")

@@ -6,7 +6,8 @@ turn.
 
 What decides the outcome is whether a message was written: before, it is `NotSent` and may safely go another way;
 after, only the SMSC's response says `Accepted` or `Rejected`, and without one it is `Unknown`, which a resend could
-double. A throttled message was certainly not accepted, so it keeps its place in the queue and goes again.
+double. A throttled message was certainly not accepted, so it keeps its place in the queue and goes again. What is urgent
+is written before what is not, however much of that waits for a throttle's end.
 
 deliver_sm is answered by the application, after it has stored what came.
 """
@@ -42,6 +43,7 @@ _REFUSED_STATUSES = frozenset(
 _SUBMIT_ANSWERS = frozenset({int(CommandId.SUBMIT_SM_RESP), int(CommandId.GENERIC_NACK)})
 _TICK_S = 0.02
 _STABLE_AFTER_S = 10.0
+_URGENT_FIRST = 2**62
 
 
 class QueueFullError(RuntimeError):
@@ -61,7 +63,10 @@ class QueryFailedError(RuntimeError):
 
 
 class _Submission(Generic[ContextT]):
-    """A queued or written message. Ordered by `serial`, so that throttled ones find their old places."""
+    """A queued or written message. Ordered by `serial`, so that throttled ones find their old places.
+
+    Serials of urgent ones are negative: they come before all others.
+    """
 
     __slots__ = ("body", "context", "queued_at", "serial", "throttle_status", "throttles")
 
@@ -72,6 +77,10 @@ class _Submission(Generic[ContextT]):
         self.queued_at = queued_at
         self.throttles = 0
         self.throttle_status = 0
+
+    @property
+    def is_urgent(self) -> bool:
+        return self.serial < 0
 
     def __lt__(self, other: "_Submission[ContextT]") -> bool:
         return self.serial < other.serial
@@ -107,6 +116,7 @@ class Esme(Generic[ContextT]):
         self._runner: asyncio.Task[None] | None = None
         self._ticker: asyncio.TimerHandle | None = None
         self._queue: deque[_Submission[ContextT]] = deque()
+        self._urgent: deque[_Submission[ContextT]] = deque()
         self._returned: list[_Submission[ContextT]] = []
         self._window: Window[_Submission[ContextT]] = Window(config.window, config.response_timeout_s)
         self._outcomes: list[tuple[ContextT, Outcome]] = []
@@ -150,25 +160,27 @@ class Esme(Generic[ContextT]):
     @property
     def queued(self) -> int:
         """Messages not written yet."""
-        return len(self._queue) + len(self._returned)
+        return len(self._queue) + len(self._urgent) + len(self._returned)
 
     @property
     def outstanding(self) -> int:
         """Messages written and not answered yet."""
         return len(self._window)
 
-    def submit(self, pdu: SubmitSm, context: ContextT) -> None:
-        """Queue one message; its outcome comes to `on_outcomes` with `context`.
+    def submit(self, pdu: SubmitSm, context: ContextT, *, urgent: bool = False) -> None:
+        """Queue one message, before all that are not urgent if it is; its outcome comes to `on_outcomes` with `context`.
 
         Raises PduEncodeError where a field does not fit, QueueFullError beyond `queue_limit`, EsmeStoppedError.
         """
         if not self._accepting:
             raise EsmeStoppedError("not started, or a receiver bind")
-        if len(self._queue) >= self.config.queue_limit:
+        if len(self._queue) + len(self._urgent) >= self.config.queue_limit:
             self._room.clear()
             raise QueueFullError("the queue is full")
         self._serial += 1
-        self._queue.append(_Submission(self._serial, pdu.to_body(), context, self._loop.time()))
+        serial = self._serial - _URGENT_FIRST if urgent else self._serial
+        queue = self._urgent if urgent else self._queue
+        queue.append(_Submission(serial, pdu.to_body(), context, self._loop.time()))
         self._pump_soon()
 
     async def room(self) -> int:
@@ -176,7 +188,7 @@ class Esme(Generic[ContextT]):
         while True:
             if not self._accepting:
                 raise EsmeStoppedError("not started, or a receiver bind")
-            free = self.config.queue_limit - len(self._queue)
+            free = self.config.queue_limit - len(self._queue) - len(self._urgent)
             if free > 0:
                 return free
             self._room.clear()
@@ -273,15 +285,16 @@ class Esme(Generic[ContextT]):
     def _pump(self) -> None:
         """Write what may be written."""
         self._pump_scheduled = False
-        session, queue, returned, window = self._session, self._queue, self._returned, self._window
-        wanted = min(len(queue) + len(returned), window.free)
+        session, window = self._session, self._window
+        wanted = min(self.queued, window.free)
         if wanted <= 0 or session is None or self.state is not EsmeState.BOUND or not session.takes_more:
             return
         now = self._loop.time()
         octets: list[bytes] = []
         contexts: list[ContextT] = []
-        for _ in range(self._pacer.take(wanted, now)):
-            submission = heapq.heappop(returned) if returned else queue.popleft()
+        granted = self._pacer.take(wanted, now) or (self._pacer.take_urgent(now) if self._has_urgent else 0)
+        for _ in range(granted):
+            submission = self._next()
             sequence_number = session.next_sequence_number()
             window.written(sequence_number, submission, now)
             octets.append(encode_frame(CommandId.SUBMIT_SM, sequence_number, submission.body))
@@ -292,9 +305,20 @@ class Esme(Generic[ContextT]):
             session.write(b"".join(octets))
             self._offer_room()
 
+    def _next(self) -> _Submission[ContextT]:
+        """Take the next message out of the queue; there is one."""
+        returned = self._returned
+        if self._urgent and not (returned and returned[0].is_urgent):
+            return self._urgent.popleft()
+        return heapq.heappop(returned) if returned else self._queue.popleft()
+
+    @property
+    def _has_urgent(self) -> bool:
+        return bool(self._urgent or (self._returned and self._returned[0].is_urgent))
+
     def _offer_room(self) -> None:
         # At half, not at the first free place: a producer is woken for a batch.
-        if len(self._queue) <= self.config.queue_limit // 2 and not self._room.is_set():
+        if len(self._queue) + len(self._urgent) <= self.config.queue_limit // 2 and not self._room.is_set():
             self._room.set()
 
     def _submit_answered(self, frame: Frame) -> None:
@@ -332,22 +356,28 @@ class Esme(Generic[ContextT]):
                 for submission in self._window.expire(now):
                     self._report_soon(submission.context, Unknown("no response in time"))
         self._expire_queue(now - self.config.queue_timeout_s)
-        if self._queue or self._returned:
+        if self.queued:
             self._pump_soon()
 
     def _expire_queue(self, queued_before: float) -> None:
-        while self._returned and self._returned[0].queued_at <= queued_before:
-            submission = heapq.heappop(self._returned)
+        # Not only the first: an urgent one before it may be younger.
+        late = [submission for submission in self._returned if submission.queued_at <= queued_before]
+        if late:
+            self._returned = [submission for submission in self._returned if submission.queued_at > queued_before]
+            heapq.heapify(self._returned)
+        for submission in late:
             self._report_soon(submission.context, Throttled(submission.throttle_status))
-        while self._queue and self._queue[0].queued_at <= queued_before:
-            self._report_soon(self._queue.popleft().context, NotSent("waited too long to be written"))
+        for queue in (self._urgent, self._queue):
+            while queue and queue[0].queued_at <= queued_before:
+                self._report_soon(queue.popleft().context, NotSent("waited too long to be written"))
         self._offer_room()
 
     def _give_back(self, reason: str) -> None:
         """Report everything queued as not sent; a throttled message was written, but certainly not accepted."""
-        for submission in (*self._returned, *self._queue):
+        for submission in (*self._returned, *self._urgent, *self._queue):
             self._report_soon(submission.context, NotSent(reason))
         self._returned.clear()
+        self._urgent.clear()
         self._queue.clear()
 
     def _report_soon(self, context: ContextT, outcome: Outcome) -> None:

@@ -1,7 +1,8 @@
 """How fast one bind may submit: a token bucket at the carrier's TPS that gives way when the carrier throttles.
 
 Pure arithmetic over a clock that the caller passes in. A throttle stops the bind for a pause and halves the rate; while
-nothing is refused the rate climbs back. The throttles of one window arrive together and count as one.
+nothing is refused the rate climbs back. The throttles of one window arrive together and count as one. What is urgent goes
+on in a trickle: it was not its rate that the carrier refused.
 """
 
 _BURST_S = 0.1
@@ -10,12 +11,23 @@ _SLOWEST_SHARE = 0.02
 _SLOWEST_RATE = 1.0
 _FIRST_PAUSE_S = 0.5
 _LONGEST_PAUSE_S = 8.0
+_TRICKLE_EVERY_S = 0.05
 
 
 class Pacer:
     """Tokens for submit_sm; `tps` is the agreed rate in messages a second, `now` is always monotonic seconds."""
 
-    __slots__ = ("_burst", "_next_pause_s", "_refilled_at", "_slowest", "_tokens", "_tps", "paused_until", "rate")
+    __slots__ = (
+        "_burst",
+        "_next_pause_s",
+        "_refilled_at",
+        "_slowest",
+        "_tokens",
+        "_tps",
+        "_trickled_at",
+        "paused_until",
+        "rate",
+    )
 
     def __init__(self, tps: float, now: float) -> None:
         if tps <= 0:
@@ -27,6 +39,7 @@ class Pacer:
         self._tokens = self._burst
         self._refilled_at = now
         self._next_pause_s = _FIRST_PAUSE_S
+        self._trickled_at = 0.0
         self.paused_until = now
 
     def take(self, wanted: int, now: float) -> int:
@@ -41,6 +54,13 @@ class Pacer:
         granted = min(wanted, int(self._tokens))
         self._tokens -= granted
         return granted
+
+    def take_urgent(self, now: float) -> int:
+        """One or none: what may be written of urgent messages during a pause."""
+        if now >= self.paused_until or now - self._trickled_at < max(_TRICKLE_EVERY_S, 1 / self._tps):
+            return 0
+        self._trickled_at = now
+        return 1
 
     def throttled(self, now: float) -> None:
         """The carrier refused a message for its rate."""

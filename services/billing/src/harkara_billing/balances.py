@@ -109,8 +109,10 @@ class BalanceTeller:
             last = page[-1]
 
     def _fact(self, balance: Balance) -> BalanceFact:
+        told = self._told(balance.account_id)
         return BalanceFact(
-            version=time.time_ns(),
+            # Above the last one whatever the clock says: one that was set back would have all that follows passed over.
+            version=max(time.time_ns(), told.version + 1 if told else 0),
             account_id=balance.account_id,
             available_mp=balance.available_mp,
             unit_price_mp=self._book.unit_prices_mp(balance.account_id, balance.volumes),

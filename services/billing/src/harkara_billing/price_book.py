@@ -15,7 +15,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
-from harkara_contracts.errors import ErrorCode
+from harkara_contracts.errors import ConfigurationError, ErrorCode
 from harkara_contracts.money import PAISA_MP, MilliPaise
 from harkara_contracts.subjects import Category, Channel
 
@@ -173,20 +173,20 @@ def load_price_book(path: Path = LIST_PRICES) -> PriceBook:
     """Read a price book.
 
     Raises:
-        ValueError: the file is missing or wrong; the text says where and how.
+        ConfigurationError: the file is missing or wrong; the text says where and how.
     """
     try:
         parsed = _BookFile.model_validate(tomllib.loads(path.read_text(), parse_float=Decimal))
         return _compile(parsed)
     except OSError as error:
-        raise ValueError(f"the price book {path} cannot be read: {error.strerror}") from error
+        raise ConfigurationError(f"the price book {path} cannot be read: {error.strerror}") from error
     except tomllib.TOMLDecodeError as error:
-        raise ValueError(f"the price book {path} is not valid TOML: {error}") from error
+        raise ConfigurationError(f"the price book {path} is not valid TOML: {error}") from error
     except ValidationError as error:
         places = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors(include_input=False))
-        raise ValueError(f"the price book {path} is wrong at {places}") from error
+        raise ConfigurationError(f"the price book {path} is wrong at {places}") from error
     except KeyError as error:
-        raise ValueError(f"the price book {path} agrees on a column that no channel has: {error}") from error
+        raise ConfigurationError(f"the price book {path} agrees on a column that no channel has: {error}") from error
 
 
 def _compile(parsed: _BookFile) -> PriceBook:

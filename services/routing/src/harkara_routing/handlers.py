@@ -14,7 +14,6 @@ from harkara_routing.store import Store
 EXPIRE = "expire"
 WAKE = "wake"
 _EXPIRE_AT_ONCE = 2_000
-_REMEMBERED_BUCKETS = 50_000
 
 
 class Handlers:
@@ -31,7 +30,6 @@ class Handlers:
         self._router = router
         self._clock = clock
         self._roll = roll
-        self._timed: set[tuple[Lane, datetime]] = set()
 
     async def on_cleared(self, events: Sequence[MessageCleared]) -> Sequence[Event]:
         now = self._clock()
@@ -70,17 +68,20 @@ class Handlers:
         """Tell again what was decided for messages that were here before: the telling may have been cut off."""
         async with self._store.database.transaction() as connection:
             sagas = await self._store.lock(connection, known)
-        return {one: self._router.wake(saga, now, self._roll()) for one, saga in sagas.items()}
+            steps = {one: self._router.begin_again(saga, now, self._roll()) for one, saga in sagas.items()}
+            await self._store.update(connection, [step.saga for step in steps.values()])
+        return steps
 
     async def _expire(self, timer: TimerDue) -> Sequence[Event]:
         now = self._clock()
         bucket, after = datetime.fromisoformat(str(timer.payload["bucket"])), str(timer.payload["after"])
         async with self._store.database.transaction() as connection:
             sagas = await self._store.lock_expired(connection, bucket, after, _EXPIRE_AT_ONCE)
-            steps = [self._router.expire(saga, now) for saga in sagas.values()]
+            # The other lanes have timers of their own for the same moment, and would tell all of it again.
+            steps = [self._router.expire(saga, now) for saga in sagas.values() if saga.cleared.lane is timer.lane]
             await self._store.update(connection, [step.saga for step in steps])
         told = self._told(steps)
-        if len(steps) == _EXPIRE_AT_ONCE:
+        if len(sagas) == _EXPIRE_AT_ONCE:
             told.append(_expiry_timer(timer.lane, bucket, after=max(sagas), due_at=now))
         return told
 
@@ -117,12 +118,13 @@ class Handlers:
         return told
 
     def _expiry_timers(self, events: Sequence[MessageCleared]) -> list[Event]:
-        """Set the timer of each quarter minute that this process has not set yet."""
-        wanted = {(event.lane, bucket_of(event.expires_at)) for event in events} - self._timed
-        if len(self._timed) > _REMEMBERED_BUCKETS:
-            self._timed.clear()
-        self._timed |= wanted
-        return [_expiry_timer(lane, bucket, after="", due_at=bucket) for lane, bucket in wanted]
+        """Set the timers of these messages' quarter minutes: each time, since who knows whether an earlier one landed.
+
+        For one that is over it is set for now: the timer may have fired before these messages were here.
+        """
+        now = self._clock()
+        ending = {(event.lane, bucket_of(event.expires_at)) for event in events}
+        return [_expiry_timer(lane, bucket, after="", due_at=max(bucket, now)) for lane, bucket in ending]
 
 
 def _expiry_timer(lane: Lane, bucket: datetime, after: str, due_at: datetime) -> TimerDue:

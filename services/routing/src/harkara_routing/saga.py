@@ -86,12 +86,16 @@ class Router:
 
     def begin(self, cleared: MessageCleared, now: datetime, roll: float) -> Step:
         """Start the saga of a cleared message on its first channel."""
-        channel = cleared.channels[0]
         saga = Saga(cleared, State.PLANNED, attempt=1, carrier="")
-        if not self.routes.has(channel, sandbox=cleared.test_mode):
-            words = f"No carrier is configured for the channel {channel.value}."
-            return _rejected(saga, ErrorCode.CARRIER_UNAVAILABLE, words, "routing", now)
+        if not self.routes.has(cleared.channels[0], sandbox=cleared.test_mode):
+            return _unroutable(saga, now)
         return self._plan(saga, now, roll)
+
+    def begin_again(self, saga: Saga, now: datetime, roll: float) -> Step:
+        """Tell once more what was decided when the same message was cleared before: it may never have been told."""
+        if saga.state is State.REJECTED and not saga.carrier:
+            return _unroutable(saga, now)
+        return self.wake(saga, now, roll)
 
     def wake(self, saga: Saga, now: datetime, roll: float) -> Step:
         """Try again for a message that found no carrier."""
@@ -129,8 +133,8 @@ class Router:
                 return self._failed(saga, event, now, roll)
             case AttemptUnfunded():
                 return _unfunded(saga, event)
-            case AttemptUnknown() if saga.state is State.PLANNED and event.attempt_id == saga.attempt_id:
-                return Step(replace(saga, state=State.UNKNOWN))
+            case AttemptUnknown() if event.attempt_id == saga.attempt_id:
+                return _unknown(saga, now)
             case _:
                 return Step(saga)
 
@@ -148,6 +152,8 @@ class Router:
     def _failed(self, saga: Saga, event: AttemptFailed, now: datetime, roll: float) -> Step:
         if event.attempt_id != saga.attempt_id:
             follows = event.attempt_id == attempt_id(saga.cleared.message_id, saga.attempt - 1)
+            if follows and saga.state is State.WAITING:
+                return self._plan(saga, now, roll)  # the timer may not have been set
             repeat = follows and saga.state is State.PLANNED
             return Step(saga, (planned(saga, now),)) if repeat else Step(saga)
         if saga.state in OPEN and event.retriable and not event.left:
@@ -219,6 +225,22 @@ def _message_failed(saga: Saga, event: AttemptFailed) -> MessageFailed:
         error_code=event.error_code,
         error_description=event.error_description,
     )
+
+
+def _unknown(saga: Saga, now: datetime) -> Step:
+    match saga.state:
+        case State.PLANNED:
+            return Step(replace(saga, state=State.UNKNOWN))
+        case State.EXPIRED:
+            # Nothing else would ever say what becomes of its price.
+            return Step(replace(saga, ended_by=saga.attempt_id), (_given_up(saga, now),))
+        case _:
+            return Step(saga)
+
+
+def _unroutable(saga: Saga, now: datetime) -> Step:
+    words = f"No carrier is configured for the channel {saga.cleared.channels[0].value}."
+    return _rejected(saga, ErrorCode.CARRIER_UNAVAILABLE, words, "routing", now)
 
 
 def _unfunded(saga: Saga, event: AttemptUnfunded) -> Step:

@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from harkara_chassis import Service, run
 from harkara_contracts.carriers import load_carriers
 from harkara_contracts.consumers import SMS_SENDER_ATTEMPTS
+from harkara_contracts.facts import CarrierHealthFact
 from harkara_contracts.ids import random_tail
 from harkara_sms_sender.carrier import Carrier
 from harkara_sms_sender.dispatcher import Dispatcher
@@ -42,6 +43,7 @@ async def build(service: Service[Settings]) -> None:
         for carrier in load_carriers(settings.carriers_file).carriers
     }
     dispatcher.carriers = carriers
+    service.view(CarrierHealthFact, on_change=lambda fact: health.heard(fact, carriers.get(fact.carrier)))
     service.partitions("submission")
     await service.enter(_kept(journal))
     await service.enter(_recording(service, recorder))

@@ -142,12 +142,8 @@ class Dispatcher:
         carrier = self.carriers.get(carrier_name)
         if carrier is None:
             return await self._refuse(flights, UNAVAILABLE, mark)
-        now = now_utc()
-        ahead = [flight for flight in flights if flight.attempt.expires_at > now]
+        ahead = flights
         others: list[Flight] = []
-        if len(ahead) < len(flights):
-            expired = [flight for flight in flights if flight.attempt.expires_at <= now]
-            others += await self._refuse(expired, EXPIRED_HERE, mark)
         while ahead:
             sizes = [flight.size for flight in ahead]
             try:
@@ -162,8 +158,15 @@ class Dispatcher:
         self, carrier: Carrier, bind: int, flights: Sequence[Flight], granted: int, mark: Mark
     ) -> list[Flight]:
         used = 0
+        others: list[Flight] = []
+        # Now, and not when they came: at a slow carrier the wait for room may be long.
+        now = now_utc()
         try:
-            ours = await mark(flights)
+            expired = [flight for flight in flights if flight.attempt.expires_at <= now]
+            if expired:
+                others = await self._refuse(expired, EXPIRED_HERE, mark)
+                flights = [flight for flight in flights if flight.attempt.expires_at > now]
+            ours = await mark(flights) if flights else set()
             # From here to the last submit nothing awaits: the bind writes all of it in the next turn of the loop.
             for flight in flights:
                 if flight.attempt.attempt_id in ours:
@@ -171,7 +174,7 @@ class Dispatcher:
         finally:
             if granted != used:
                 carrier.admission.release(bind, granted - used)
-        return [flight for flight in flights if flight.attempt.attempt_id not in ours]
+        return others + [flight for flight in flights if flight.attempt.attempt_id not in ours]
 
     def _submit(self, carrier: Carrier, bind: int, flight: Flight) -> int:
         """Put all parts on one bind; returns how many places they take there."""
@@ -189,7 +192,8 @@ class Dispatcher:
 
     def _submit_part(self, carrier: Carrier, bind: int, ref: PartRef) -> int:
         try:
-            carrier.esmes[bind].submit(ref.flight.pdus[ref.place], ref)
+            is_urgent = ref.flight.attempt.lane is Lane.OTP
+            carrier.esmes[bind].submit(ref.flight.pdus[ref.place], ref, urgent=is_urgent)
         except PduEncodeError:
             self._answer(ref, _refused(NOT_ENCODABLE, None))
         except (QueueFullError, EsmeStoppedError):

@@ -1,4 +1,8 @@
-"""Tells routing how each carrier does: a fact when it changes and stays so for a moment, and one at the start."""
+"""Tells routing how each carrier does: a fact when it changes and stays so for a moment, and one at the start.
+
+The instances share one fact a carrier. Who has a bind has the last word: a fact of another instance that says otherwise,
+and may since have died, is answered.
+"""
 
 import asyncio
 import time
@@ -21,11 +25,19 @@ class HealthReporter:
         self._changed: dict[str, Carrier] = {}
         self._wake = asyncio.Event()
         self._told: dict[str, tuple[bool, str | None]] = {}
+        self._newest = 0
 
     def changed(self, carrier: Carrier) -> None:
         if carrier.is_settled:
             self._changed[carrier.name] = carrier
             self._wake.set()
+
+    def heard(self, fact: CarrierHealthFact, carrier: Carrier | None) -> None:
+        """Take what the stream shows of a carrier, one's own facts among it."""
+        self._newest = max(self._newest, fact.version)
+        if carrier is not None and carrier.is_healthy and not fact.healthy:
+            self._told.pop(carrier.name, None)
+            self.changed(carrier)
 
     async def run(self) -> None:
         """Publish changes; never returns."""
@@ -46,9 +58,11 @@ class HealthReporter:
                 continue
             self._told[carrier.name] = state
             BOUND.labels(carrier.name).set(carrier.is_healthy)
+            # Above all that was told, or a clock that was set back would have it passed over.
+            self._newest = max(time.time_ns(), self._newest + 1)
             facts.append(
                 CarrierHealthFact(
-                    version=time.time_ns(),
+                    version=self._newest,
                     channel=Channel.SMS,
                     carrier=carrier.name,
                     healthy=carrier.is_healthy,

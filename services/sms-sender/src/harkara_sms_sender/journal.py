@@ -9,6 +9,7 @@ The file is believed only if its process is dead (it holds a lock for life) and 
 since (an append survives a kill, not a power cut). Where it cannot be read, the attempt's fate is unknown, as without it.
 """
 
+import errno
 import fcntl
 import json
 import logging
@@ -52,7 +53,7 @@ class Journal:
         self._fd = -1
         self._size = 0
         self._number = 0
-        self._left: dict[str, _Left | None] = {}
+        self._left: dict[str, _Left] = {}
 
     def open(self) -> None:
         """Begin this process's file; without one (a read-only disk) unknown attempts stay unknown."""
@@ -77,17 +78,23 @@ class Journal:
             return
         line = "".join([f"{attempt_id}\n" for attempt_id in attempt_ids]).encode()
         try:
-            self._size += os.write(self._fd, line)
-            if self._size > self._segment_bytes:
+            octets = os.write(self._fd, line)
+            self._size += octets
+            if octets < len(line):
+                self._give_up(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))
+            elif self._size > self._segment_bytes:
                 self._begin_segment()
         except OSError as error:
             self._give_up(error)
 
     def never_written(self, owner: str, attempt_id: str, intended_at: datetime) -> bool:
         """Tell whether an attempt that a process recorded was certainly not written to a carrier."""
-        if owner not in self._left:
-            self._left[owner] = self._read(owner)
-        left = self._left[owner]
+        left = self._left.get(owner)
+        if left is None:
+            left = self._read(owner)
+            # What a dead process left is final; a living one may die yet.
+            if left is not None:
+                self._left[owner] = left
         return left is not None and intended_at > left.since and attempt_id not in left.attempt_ids
 
     def _read(self, owner: str) -> "_Left | None":
@@ -141,8 +148,23 @@ class Journal:
         """Remove what processes of long ago left: what was in their hands has ended since."""
         forgotten = (self._clock() - _FORGOTTEN_AFTER).timestamp()
         for path in self._directory.iterdir():
-            if path.suffix in {".log", ".lock"} and path.stat().st_mtime < forgotten:
+            if path.suffix in {".log", ".lock"} and path.stat().st_mtime < forgotten and not self._lives(path):
                 path.unlink(missing_ok=True)
+
+    def _lives(self, path: Path) -> bool:
+        """Tell whether the process that a file belongs to holds its lock."""
+        owner = path.stem if path.suffix == ".lock" else path.stem.rpartition(".")[0]
+        try:
+            lock_fd = os.open(self._directory / f"{owner}.lock", os.O_RDWR | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return False
+        try:
+            fcntl.flock(lock_fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        finally:
+            os.close(lock_fd)
+        return False
 
     def _segments(self, owner: str) -> list[Path]:
         return sorted(self._directory.glob(f"{owner}.*.log"))
