@@ -4,14 +4,11 @@ import random
 import string
 from dataclasses import dataclass, field
 from http import HTTPStatus
-from http.client import HTTPConnection, HTTPException
+from http.client import HTTPConnection
 from typing import Any, NamedTuple
 
-import orjson
-
 from bench.stack import Stack
-from bench.worker import BenchError
-from harkara_cli.api import Api
+from harkara_cli.api import Api, ApiError
 
 TOPUP_PAISE = 1_000_000_000
 FINAL_EVENTS = ("message.delivered", "message.failed")
@@ -54,7 +51,7 @@ def open_account(stack: Stack, webhook_url: str) -> Account:
     )
     client = Api(stack.base_url, api_key, _PATIENCE_S)
     entity_id, chain_id, dlt_template_id = _dlt_id("1101"), _dlt_id("1102"), _dlt_id("1107")
-    sender = "".join(random.choices(string.ascii_uppercase, k=6))  # noqa: S311 - a name, nothing secret
+    sender = "".join(random.choices(string.ascii_uppercase, k=6))  # noqa: S311  # a name, nothing secret
     client.post("/v1/entities", {"entity_id": entity_id, "name": "Bench Stores", "telemarketer_chain": [chain_id]})
     client.post("/v1/senders", {"sender": sender, "entity_id": entity_id, "kind": "transactional"})
     client.post(
@@ -74,7 +71,7 @@ def open_account(stack: Stack, webhook_url: str) -> Account:
 
 
 def _dlt_id(prefix: str) -> str:
-    return prefix + "".join(random.choices(string.digits, k=15))  # noqa: S311 - a name, nothing secret
+    return prefix + "".join(random.choices(string.digits, k=15))  # noqa: S311  # a name, nothing secret
 
 
 def money_of(stack: Stack, account: Account) -> Money:
@@ -90,21 +87,14 @@ def money_of(stack: Stack, account: Account) -> Money:
 
 def statuses_of(stack: Stack, account: Account, message_ids: list[str]) -> list[dict[str, Any]]:
     """GET /v1/messages/{id} of each; those that are not found are left out."""
-    connection = HTTPConnection(*stack.address, timeout=_PATIENCE_S)
-    statuses = []
-    try:
-        for message_id in message_ids:
-            connection.request(
-                "GET", f"/v1/messages/{message_id}", headers={"Authorization": f"Bearer {account.api_key}"}
-            )
-            response = connection.getresponse()
-            body = response.read()
-            if response.status == HTTPStatus.OK:
-                statuses.append(orjson.loads(body))
-    except (OSError, HTTPException) as error:
-        raise BenchError(f"the status of messages cannot be asked: {error}") from error
-    finally:
-        connection.close()
+    client = Api(stack.base_url, account.api_key, _PATIENCE_S)
+    statuses: list[dict[str, Any]] = []
+    for message_id in message_ids:
+        try:
+            statuses.append(client.get(f"/v1/messages/{message_id}"))
+        except ApiError as error:
+            if error.status != HTTPStatus.NOT_FOUND:
+                raise
     return statuses
 
 

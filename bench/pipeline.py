@@ -197,7 +197,7 @@ def _phases(bench: Bench, say: Callable[[str], None]) -> list[Phase]:
     options = bench.options
     quiet = int(options.quiet_rate * options.quiet_s)
     warm_up = min(_WARM_UP, options.messages)
-    first = FIRST_NUMBER + random.randrange(NUMBERS - warm_up - quiet - options.messages)  # noqa: S311 - not a secret
+    first = FIRST_NUMBER + random.randrange(NUMBERS - warm_up - quiet - options.messages)  # noqa: S311  # not a secret
     say(f"Warm-up: {warm_up} messages …")
     phases = [bench.phase("warm-up", first, warm_up, None)]
     if quiet:

@@ -115,7 +115,7 @@ class Stack:
             connection.request("GET", path)
             response = connection.getresponse()
             text = response.read()
-            if response.status != 200:  # noqa: PLR2004 - HTTP's OK
+            if response.status != 200:  # noqa: PLR2004  # HTTP's OK
                 raise BenchError(f"the SMSC simulator answered {response.status} to {path}")
             return json.loads(text)
         except (OSError, HTTPException) as error:
@@ -191,7 +191,7 @@ def _free_port_base() -> int:
 def _harkara(*words: str, timeout_s: float = 60.0) -> str:
     command: Sequence[str] = (sys.executable, "-m", "harkara_cli", *words)
     # In a session of its own: Ctrl-C is for the bench, which then stops the stack in its own way.
-    with subprocess.Popen(  # noqa: S603 - our own command line
+    with subprocess.Popen(  # noqa: S603  # our own command line
         command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
         start_new_session=True,
     ) as process:  # fmt: skip

@@ -54,6 +54,6 @@ def _unbilled(outcome: Outcome, submitted: int) -> list[str]:
     if money.held_paise:
         problems.append(f"{money.held_paise} paise are still held")
     missing = outcome.topup_paise - money.available_paise - money.held_paise - money.charged_paise
-    if abs(missing) > 0.001:  # noqa: PLR2004 - less than a milli-paisa: the sum of floats
+    if abs(missing) > 0.001:  # noqa: PLR2004  # less than a milli-paisa: the sum of floats
         problems.append(f"the balance and the usage report differ by {missing} paise")
     return problems

@@ -35,6 +35,19 @@ def new_number() -> str:
     return str(next(_numbers))
 
 
+def shipping(to: str, **changes: object) -> dict[str, object]:
+    """The body that sends the shipping message; fields as changed, None leaves one out."""
+    body: dict[str, object] = {
+        "to": to,
+        "sender": SENDER,
+        "template_id": SHIPPED,
+        "category": "transactional",
+        "variables": SHIPPED_VARIABLES,
+        **changes,
+    }
+    return {name: value for name, value in body.items() if value is not None}
+
+
 @dataclass(frozen=True)
 class Answer:
     """What the platform answered. `body` is its JSON."""
@@ -120,16 +133,8 @@ class Account:
     operator: Client
 
     def send(self, to: str | None = None, path: str = "/v1/sms/send", **changes: object) -> Answer:
-        """Send the shipping message; fields of the body as changed, None leaves one out."""
-        body: dict[str, object] = {
-            "to": to or new_number(),
-            "sender": SENDER,
-            "template_id": SHIPPED,
-            "category": "transactional",
-            "variables": SHIPPED_VARIABLES,
-            **changes,
-        }
-        return self.client.call("POST", path, {name: value for name, value in body.items() if value is not None})
+        """Send the shipping message, changed as `shipping` does."""
+        return self.client.call("POST", path, shipping(to or new_number(), **changes))
 
     def accepted(self, to: str | None = None, path: str = "/v1/sms/send", **changes: object) -> dict[str, Any]:
         """Send, and expect exactly 202."""

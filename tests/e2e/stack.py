@@ -63,7 +63,7 @@ class Stack:
 
     def harkara(self, *words: str) -> tuple[int, str]:
         """Run a command on this home: its exit code, and what it said."""
-        done = subprocess.run(  # noqa: S603 - our own command line
+        done = subprocess.run(  # noqa: S603  # our own command line
             [sys.executable, "-m", "harkara_cli", *words, "--home", str(self.home)],
             env=_environment(),
             capture_output=True,
@@ -112,7 +112,7 @@ def started_stack() -> Iterator[Stack]:
     stack = Stack(directory / "home", directory / "said")
     me = os.getpid()
     with stack.said.open("wb") as output:
-        process = subprocess.Popen(  # noqa: S603 - our own command line
+        process = subprocess.Popen(  # noqa: S603  # our own command line
             [
                 sys.executable,
                 "-m",
@@ -128,7 +128,7 @@ def started_stack() -> Iterator[Stack]:
             stdout=output,
             stderr=subprocess.STDOUT,
             start_new_session=True,
-            preexec_fn=lambda: die_with_parent(signal.SIGTERM, me),  # noqa: PLW1509 - one prepared system call
+            preexec_fn=lambda: die_with_parent(signal.SIGTERM, me),  # noqa: PLW1509  # one prepared system call
         )
     try:
         eventually(lambda: _is_up(stack, process), timeout_s=_START_TIMEOUT_S, what="a stack that is ready")

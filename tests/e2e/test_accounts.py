@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 from tests.e2e.client import Account, Client, open_account
+from tests.e2e.fates import PAISE_A_PART
 from tests.e2e.waiting import eventually
 
 
@@ -82,5 +83,5 @@ def test_usage_adds_up_what_was_sent(account: Account) -> None:
         return lines if sum(line["units"] for line in lines) == 3 else []
 
     (line,) = eventually(three_units)
-    assert (line["channel"], line["category"], line["amount_paise"]) == ("sms", "transactional", 66)
-    assert account.balance() == (1_000_000 - 66, 0)
+    assert (line["channel"], line["category"], line["amount_paise"]) == ("sms", "transactional", 3 * PAISE_A_PART)
+    assert account.balance() == (1_000_000 - 3 * PAISE_A_PART, 0)

@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 from tests.e2e.client import Account, Phones, at_once, new_number
+from tests.e2e.fates import PAISE_A_PART
 from tests.e2e.waiting import eventually
 
 COUNT = 200
 SYSTEM_ERROR = 8  # ESME_RSYSERR: the carrier's own fault, so another may try
-PAISE = 22
 
 
 @pytest.fixture(autouse=True)
@@ -33,8 +33,8 @@ def test_what_one_carrier_refuses_goes_by_another(account: Account, phones: Phon
     assert detours
     for first, second in detours:
         assert (first["carrier"], first["state"], first["error_code"]) == ("jio", "failed", "ERR_CARRIER_UNAVAILABLE")
-        assert (first["cost_paise"], second["state"], second["cost_paise"]) == (0, "delivered", PAISE)
-    assert account.settled_balance() == 1_000_000 - 12 * PAISE
+        assert (first["cost_paise"], second["state"], second["cost_paise"]) == (0, "delivered", PAISE_A_PART)
+    assert account.settled_balance() == 1_000_000 - 12 * PAISE_A_PART
 
 
 def test_when_all_carriers_refuse_the_message_waits(account: Account, phones: Phones) -> None:
@@ -47,7 +47,7 @@ def test_when_all_carriers_refuse_the_message_waits(account: Account, phones: Ph
     phones.restore()
     assert delivered(account, message_id)["attempts"][-1]["state"] == "delivered"
     assert len(phones.got(to)) == 1
-    account.paid(message_id, PAISE)
+    account.paid(message_id, PAISE_A_PART)
 
 
 def test_a_receipt_may_come_before_the_response(account: Account, phones: Phones) -> None:
@@ -78,4 +78,4 @@ def test_a_dropped_line_doubles_nothing(account: Account, phones: Phones) -> Non
         delivered(account, message_id)
     submitted = Counter(to for to in phones.arrivals(began) if to in set(numbers))
     assert submitted == Counter(dict.fromkeys(numbers, 1))
-    assert account.settled_balance() == 1_000_000 - COUNT * PAISE
+    assert account.settled_balance() == 1_000_000 - COUNT * PAISE_A_PART

@@ -23,13 +23,13 @@ from tests.e2e.client import (
     at_once,
     new_number,
 )
+from tests.e2e.fates import PAISE_A_PART
 from tests.e2e.receiver import Inbox
 from tests.e2e.stack import Stack
 from tests.e2e.waiting import eventually
 
 COUNT = 600
 KILL_AFTER = 200
-PAISE = 22
 OTP_PAISE = 28
 GIVE_UP_S = 60.0
 SETTLE_TIMEOUT_S = 60.0
@@ -88,7 +88,7 @@ def submissions(phones: Phones, run: Run) -> Counter[str]:
 
 def is_counted(account: Account, units: int) -> bool:
     """Nothing is held any more, and exactly so many units were paid."""
-    return account.balance() == (1_000_000 - units * PAISE, 0)
+    return account.balance() == (1_000_000 - units * PAISE_A_PART, 0)
 
 
 def assert_paid_once(account: Account, message_ids: set[str]) -> None:

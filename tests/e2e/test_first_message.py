@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 from urllib.parse import urlsplit
 
 from tests.e2e.client import Account, Client, Phones
+from tests.e2e.fates import PAISE_A_PART
 from tests.e2e.receiver import Inbox
 from tests.e2e.stack import Stack
 
@@ -70,12 +71,12 @@ def test_the_printed_line_sends_a_message(stack: Stack, operator: Client, phones
     told = demo.client.reached(message_id, "delivered")
     (attempt,) = told["attempts"]
     assert attempt["carrier"] == told["carrier"] == hook.body["carrier"]
-    assert (attempt["state"], attempt["parts"], attempt["cost_paise"]) == ("delivered", 1, 22)
+    assert (attempt["state"], attempt["parts"], attempt["cost_paise"]) == ("delivered", 1, PAISE_A_PART)
     assert (
         accepted_at <= instant(attempt["planned_at"]) <= instant(attempt["sent_at"]) <= instant(attempt["delivered_at"])
     )
 
-    demo.paid(message_id, 22)
+    demo.paid(message_id, PAISE_A_PART)
     available, held = demo.balance()
-    assert (available_before - available, held) == (22, 0)
+    assert (available_before - available, held) == (PAISE_A_PART, 0)
     demo.client.delete(f"/v1/webhooks/{webhook['webhook_id']}")

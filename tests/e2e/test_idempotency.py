@@ -3,27 +3,12 @@
 import json
 from typing import Any
 
-from tests.e2e.client import (
-    SENDER,
-    SHIPPED,
-    SHIPPED_VARIABLES,
-    Account,
-    Answer,
-    Phones,
-    at_once,
-    new_number,
-)
+from tests.e2e.client import Account, Answer, Phones, at_once, new_number, shipping
+from tests.e2e.fates import PAISE_A_PART
 
 
 def body_to(to: str, **changes: Any) -> bytes:
-    body = {
-        "to": to,
-        "sender": SENDER,
-        "template_id": SHIPPED,
-        "category": "transactional",
-        "variables": SHIPPED_VARIABLES,
-    }
-    return json.dumps(body | changes).encode()
+    return json.dumps(shipping(to, **changes)).encode()
 
 
 def send(account: Account, key: str, body: bytes) -> Answer:
@@ -38,7 +23,7 @@ def test_a_repeat_gets_the_first_answer_again(account: Account, phones: Phones) 
     phones.the_message(to)
     account.client.reached(first.body["message_id"], "delivered")
     assert len(phones.got(to)) == 1
-    account.paid(first.body["message_id"], 22)
+    account.paid(first.body["message_id"], PAISE_A_PART)
 
 
 def test_twenty_at_once_send_one_message(account: Account, phones: Phones) -> None:

@@ -9,13 +9,14 @@ from tests.e2e.client import (
     ENTITY_ID,
     SENDER,
     SHIPPED,
-    SHIPPED_VARIABLES,
     Account,
     Answer,
     Client,
     furnish,
     open_account,
+    shipping,
 )
+from tests.e2e.fates import PAISE_A_PART
 from tests.e2e.waiting import eventually
 
 SEND = "/v1/sms/send"
@@ -87,15 +88,7 @@ WRONG_FIELDS: dict[str, tuple[dict[str, Any], str]] = {
 @pytest.mark.parametrize("name", WRONG_FIELDS)
 def test_a_field_that_is_wrong(shop: Account, name: str) -> None:
     changes, hint = WRONG_FIELDS[name]
-    body = {
-        "to": TO,
-        "sender": SENDER,
-        "template_id": SHIPPED,
-        "category": "transactional",
-        "variables": SHIPPED_VARIABLES,
-    }
-    body = {field: value for field, value in {**body, **changes}.items() if value is not None}
-    refused(shop.client.call("POST", SEND, body), 400, "ERR_INVALID_REQUEST", hint)
+    refused(shop.client.call("POST", SEND, shipping(**{"to": TO, **changes})), 400, "ERR_INVALID_REQUEST", hint)
 
 
 CHANNELS: dict[str, tuple[dict[str, Any], str]] = {
@@ -175,15 +168,14 @@ def test_a_key_that_was_revoked(account: Account) -> None:
 
 
 def test_a_balance_that_does_not_cover_it(operator: Client) -> None:
-    account = open_account(operator, paise=21)
+    account = open_account(operator, paise=PAISE_A_PART - 1)
     furnish(account)
     refused(send(account), 402, "ERR_INSUFFICIENT_CREDITS", "Top up")
     account.top_up(1, "the last paisa")
     message_id = account.accepted(TO)["message_id"]
     account.client.reached(message_id, "delivered")
     # The edge hears of what was spent a moment later.
-    body = {"to": TO, "sender": SENDER, "template_id": SHIPPED, "variables": SHIPPED_VARIABLES}
-    eventually(lambda: not account.client.post("/v1/messages/validate", body)["balance_sufficient"])
+    eventually(lambda: not account.client.post("/v1/messages/validate", shipping(TO))["balance_sufficient"])
     refused(send(account), 402, "ERR_INSUFFICIENT_CREDITS", "Top up")
     assert account.balance() == (0, 0)
 
@@ -199,7 +191,7 @@ def ended(account: Account, message_id: str) -> str:
 
 
 def test_money_that_two_messages_want_is_spent_once(operator: Client) -> None:
-    account = open_account(operator, paise=22)
+    account = open_account(operator, paise=PAISE_A_PART)
     furnish(account)
     answers = [account.send() for _ in range(3)]
     accepted = [answer.body["message_id"] for answer in answers if answer.status == 202]
@@ -251,6 +243,12 @@ MISSING: dict[str, str] = {
 @pytest.mark.parametrize("name", MISSING)
 def test_what_is_not_there(shop: Account, name: str) -> None:
     refused(shop.client.call("GET", MISSING[name]), 404, "ERR_NOT_FOUND")
+
+
+@pytest.mark.parametrize("message_id", ["nothing", "TN202613450123456789ABC"])
+def test_money_is_not_looked_up_by_what_is_no_message_id(shop: Account, message_id: str) -> None:
+    answer = shop.client.call("GET", "/v1/account/ledger", query={"message_id": message_id})
+    refused(answer, 400, "ERR_INVALID_REQUEST", "message_id")
 
 
 def test_what_is_somebody_elses_is_not_there(shop: Account, account: Account) -> None:
@@ -336,14 +334,7 @@ def test_a_rule_that_is_broken(shop: Account, name: str) -> None:
 
 
 def test_a_verdict_can_be_asked_before(shop: Account) -> None:
-    body = {
-        "to": TO,
-        "sender": "NOBODY",
-        "template_id": SHIPPED,
-        "variables": SHIPPED_VARIABLES,
-        "category": "transactional",
-    }
-    verdict = shop.client.post("/v1/messages/validate", body)
+    verdict = shop.client.post("/v1/messages/validate", shipping(TO, sender="NOBODY"))
     assert (verdict["valid"], verdict["error_code"]) == (False, "ERR_SENDER_NOT_REGISTERED")
 
 

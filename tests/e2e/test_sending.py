@@ -12,6 +12,7 @@ from tests.e2e.client import (
     Phones,
     new_number,
 )
+from tests.e2e.fates import PAISE_A_PART
 from tests.e2e.receiver import Hook, Inbox
 from tests.e2e.waiting import eventually
 
@@ -57,7 +58,7 @@ def test_other_ways_to_say_the_same(account: Account, phones: Phones, changes: d
     shown = phones.the_message(to)
     assert (shown["text"], shown["tlvs"][0]["0x1401"]) == (SHIPPED_TEXT, SHIPPED_DLT_ID)
     account.client.reached(message_id, "delivered")
-    account.paid(message_id, 22)
+    account.paid(message_id, PAISE_A_PART)
 
 
 def test_a_number_may_have_a_plus(account: Account, phones: Phones) -> None:
@@ -141,8 +142,8 @@ def test_a_long_text_arrives_whole(
     ] * 3
 
     told = account.client.reached(message_id, "delivered")
-    assert (told["parts"], told["cost_paise"]) == (3, 66)
-    account.paid(message_id, 66)
+    assert (told["parts"], told["cost_paise"]) == (3, 3 * PAISE_A_PART)
+    account.paid(message_id, 3 * PAISE_A_PART)
     # A later message's webhook has come: one more for this one would have come by now.
     inbox.the_hook(account.accepted()["message_id"])
     assert [hook.body["event"] for hook in inbox.of(message_id)] == ["message.delivered"]
@@ -160,7 +161,7 @@ def test_a_rupee_sign_halves_the_room(account: Account, phones: Phones) -> None:
             "/v1/messages/validate", {"to": to, "sender": SENDER, "category": "transactional", **wanted}
         )
         assert (verdict["valid"], verdict["encoding"], verdict["parts"]) == (True, encoding, parts)
-        assert verdict["price_paise"] == 22 * parts
+        assert verdict["price_paise"] == PAISE_A_PART * parts
         assert verdict["gsm_alternative_exists"] == (encoding == "ucs2")
 
         accepted = account.accepted(to, **wanted)
@@ -168,7 +169,7 @@ def test_a_rupee_sign_halves_the_room(account: Account, phones: Phones) -> None:
         shown = phones.the_message(to)
         assert amount in shown["text"]
         assert (shown["data_coding"], shown["parts"]) == (data_coding, parts)
-        account.paid(accepted["message_id"], 22 * parts)
+        account.paid(accepted["message_id"], PAISE_A_PART * parts)
 
 
 def test_a_code_by_sms_has_its_own_price(account: Account, phones: Phones) -> None:

@@ -9,14 +9,15 @@ from typing import Annotated, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
 
+from harkara_contracts.errors import ConfigurationError
 from harkara_contracts.subjects import Channel
 
 TagNumber = Annotated[int, Field(ge=0, le=0xFFFF)]
 
 
 class _Strict(BaseModel):
-    # A misspelt key in a carrier's settings must be told, not ignored.
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    # A misspelt key in a carrier's settings must be told, not ignored; what is told must not quote a password.
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
 
 class DltTags(_Strict):
@@ -51,7 +52,6 @@ class SmppCarrier(_Strict):
     tps: Annotated[float, Field(gt=0)] | None = None
     response_timeout_s: Annotated[float, Field(gt=0, le=300)] = 20.0
     enquire_link_s: Annotated[float, Field(gt=0, le=600)] = 30.0
-    receipt_timeout_s: Annotated[float, Field(gt=0)] = 259_200.0
     id_form: Literal["none", "hex_to_dec", "dec_to_hex"] = "none"
     tls: TlsSettings | None = None
     dlt_tags: DltTags = DltTags()
@@ -89,14 +89,20 @@ def load_carriers(path: Path) -> CarrierSettings:
     """Read the carriers' file.
 
     Raises:
-        ValueError: the file is missing or wrong; the text says where and how to mend it.
+        ConfigurationError: the file is missing or wrong; the text says where and how to mend it.
     """
     try:
         return CarrierSettings.model_validate(yaml.safe_load(path.read_text()) or {})
     except OSError as error:
-        raise ValueError(f"the carriers file {path} cannot be read: {error.strerror}") from error
+        raise ConfigurationError(f"the carriers file {path} cannot be read: {error.strerror}") from error
     except yaml.YAMLError as error:
-        raise ValueError(f"the carriers file {path} is not valid YAML: {error}") from error
+        # Not the parser's own words: they quote the line, and a line may hold a password.
+        raise ConfigurationError(f"the carriers file {path} is not valid YAML{_place_of(error)}") from None
     except ValidationError as error:
         places = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors(include_input=False))
-        raise ValueError(f"the carriers file {path} is wrong at {places}") from error
+        raise ConfigurationError(f"the carriers file {path} is wrong at {places}") from error
+
+
+def _place_of(error: yaml.YAMLError) -> str:
+    mark = getattr(error, "problem_mark", None)
+    return f": look at line {mark.line + 1}, column {mark.column + 1}" if mark else ""

@@ -43,7 +43,7 @@ class Command(Event, Generic[R]):
     actor: str | None = None
 
     def subject(self) -> str:
-        return subject(self.domain, self.service, self.event)
+        return subject(self.domain, self.service, self.event, major=self.major)
 
     @classmethod
     def type_name(cls) -> str:

@@ -64,6 +64,13 @@ def http_status(code: ErrorCode) -> int:
     return _STATUS_BY_CODE.get(code, 422)
 
 
+class ConfigurationError(ValueError):
+    """Something outside the program is set wrongly: a file, a variable.
+
+    The text tells the operator where and how to mend it, and is shown; it quotes no secret.
+    """
+
+
 class HarkaraError(Exception):
     """A refusal with a code and plain words that say what is wrong and how to mend it.
 

@@ -325,10 +325,11 @@ class InboundReceived(Event):
     referenced_message_id: str | None = None
 
     def subject(self) -> str:
-        return subject(self.domain, self.event, Lane.TRANSACTIONAL.value, self.channel.value, self.carrier)
+        tokens = (Lane.TRANSACTIONAL.value, self.channel.value, self.carrier)
+        return subject(self.domain, self.event, *tokens, major=self.major)
 
     def event_id(self) -> str:
-        return f"{self.inbound_id}.received"
+        return f"{self.inbound_id}.{self.event}"
 
 
 # --- timers ------------------------------------------------------------------------------------------------------------
@@ -348,7 +349,7 @@ class TimerDue(Event):
     payload: dict[str, object] = {}
 
     def subject(self) -> str:
-        return subject(self.domain, self.event, self.owner, self.lane.value)
+        return subject(self.domain, self.event, self.owner, self.lane.value, major=self.major)
 
     def event_id(self) -> str:
         return f"{self.owner}.{self.timer_id}.{int(self.due_at.timestamp() * 1000)}"

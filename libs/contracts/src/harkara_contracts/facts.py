@@ -21,7 +21,7 @@ class Fact(Event):
         raise NotImplementedError
 
     def subject(self) -> str:
-        return subject(self.domain, self.event, key_token(self.key()))
+        return subject(self.domain, self.event, key_token(self.key()), major=self.major)
 
     def event_id(self) -> str:
         return f"{self.event}.{self.key()}.{self.version}"

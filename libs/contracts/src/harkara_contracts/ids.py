@@ -16,7 +16,7 @@ AccountId = NewType("AccountId", str)
 
 _ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 _TAIL_LENGTH = 13
-_MESSAGE_ID = re.compile(r"^TN(\d{8})[0-9A-HJKMNP-TV-Z]{10,32}$")
+_MESSAGE_ID = re.compile(r"TN([0-9]{8})[0-9A-HJKMNP-TV-Z]{10,32}")
 
 
 def random_tail(length: int = _TAIL_LENGTH) -> str:
@@ -52,7 +52,15 @@ def attempt_id(message_id: str, number: int) -> AttemptId:
 
 
 def is_message_id(text: str) -> bool:
-    return _MESSAGE_ID.match(text) is not None
+    """Tell whether a text from outside has the form of a message id, with a day that exists: `day_of` takes it."""
+    found = _MESSAGE_ID.fullmatch(text)
+    if found is None:
+        return False
+    try:
+        datetime.strptime(found[1], "%Y%m%d").replace(tzinfo=UTC)
+    except ValueError:
+        return False
+    return True
 
 
 def day_of(message_id: str) -> date:

@@ -7,7 +7,7 @@ import base64
 import re
 from enum import StrEnum
 
-_TOKEN = re.compile(r"^[A-Za-z0-9_-]{1,400}$")
+_TOKEN = re.compile(r"[A-Za-z0-9_-]{1,400}")
 
 
 class Lane(StrEnum):
@@ -54,13 +54,13 @@ def subject(domain: str, event: str, *tokens: str, major: int = 1) -> str:
         ValueError: a token could be read as more than one, or as a wildcard.
     """
     for token in tokens:
-        if not _TOKEN.match(token):
+        if not _TOKEN.fullmatch(token):
             raise ValueError(f"a subject's token has letters, digits, - and _ only, at most 400: {token[:64]!r}")
     return ".".join((domain, f"v{major}", event, *tokens))
 
 
 def key_token(key: str) -> str:
     """Turn any key into one subject token; readable keys stay readable, others become base 32 after `=`-less `x_`."""
-    if _TOKEN.match(key) and not key.startswith("x_"):
+    if _TOKEN.fullmatch(key) and not key.startswith("x_"):
         return key
     return "x_" + base64.b32encode(key.encode()).decode().rstrip("=")

@@ -51,11 +51,11 @@ def decode(data_coding: int, octets: bytes) -> str:
     """
     if data_coding == 0 or (data_coding & 0xF0 == _CLASS_GROUP and not data_coding & (_CLASS_GROUP_BINARY | 0x08)):
         return decode_septets(octets)
-    if data_coding == 8:  # noqa: PLR2004 - SMPP 3.4 §5.2.19
+    if data_coding == 8:  # noqa: PLR2004  # SMPP 3.4 §5.2.19
         return octets.decode("utf-16-be", "replace")
     if data_coding == 1:
         return octets.decode("ascii", "replace")
-    if data_coding == 3:  # noqa: PLR2004 - SMPP 3.4 §5.2.19
+    if data_coding == 3:  # noqa: PLR2004  # SMPP 3.4 §5.2.19
         return octets.decode("latin-1")
     raise UnreadableCodingError(data_coding)
 

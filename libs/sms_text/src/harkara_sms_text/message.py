@@ -35,16 +35,6 @@ class Encoding(StrEnum):
         """The SMPP data_coding: 0 is the carrier's default alphabet, 8 is UCS-2 (SMPP 3.4 §5.2.19)."""
         return 0 if self is Encoding.GSM else 8
 
-    @property
-    def single_units(self) -> int:
-        """Units that fit in a message of one part."""
-        return _GSM_SINGLE if self is Encoding.GSM else _UCS2_SINGLE
-
-    @property
-    def part_units(self) -> int:
-        """Units that fit in each part of a concatenated message."""
-        return _GSM_PART if self is Encoding.GSM else _UCS2_PART
-
 
 class Measure(NamedTuple):
     """What a text costs. `units` are septets (GSM) or UTF-16 code units (UCS-2)."""
