@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import subprocess
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,21 +13,22 @@ from typing import TYPE_CHECKING, Any
 import nats
 import nats.errors
 import pytest
-from libs.chassis.tests.helpers import ConsumerInfo, Defer, MakeAccepted
+from libs.chassis.tests.helpers import DURABLE, ConsumerInfo, Defer, MakeAccepted, eventually, reading
 from nats.aio.client import Client
 
-from harkara_chassis import provisioner
+from harkara_chassis import ServiceSettings, provisioner
 from harkara_cli.home import Home
 from harkara_cli.launchers import Program
 from harkara_cli.ports import Ports
 from harkara_cli.servers import nats_program
 from harkara_cli.stack import Stack
-from harkara_contracts.events import Content, MessageAccepted, MessageDeferred
+from harkara_contracts import consumers
+from harkara_contracts.events import Content, Event, MessageAccepted, MessageDeferred
 from harkara_contracts.ids import new_message_id
 from harkara_contracts.subjects import Category, Channel, Lane
 
 if TYPE_CHECKING:
-    from conftest import Servers
+    from conftest import RunService, Servers
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
 
@@ -115,6 +116,28 @@ async def raw(servers: Servers) -> AsyncIterator[Client]:
     client = await nats.connect(servers.nats_url)
     yield client
     await client.close()
+
+
+@pytest.fixture
+async def long_ack_wait(
+    servers: Servers, run_service: RunService, consumer_info: ConsumerInfo, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[None]:
+    """Let what comes again within seconds be known to have been given back; nothing of other tests is left."""
+
+    async def leave(_: Sequence[MessageAccepted]) -> Sequence[Event]:
+        return []
+
+    async def is_empty() -> bool:
+        info = await consumer_info("MESSAGES", DURABLE)
+        return bool(info["num_pending"] == info["num_ack_pending"] == 0)
+
+    async with run_service("compliance", reading(leave), ServiceSettings):
+        await eventually(is_empty)
+    with monkeypatch.context() as patch:
+        patch.setitem(consumers._ACK_WAIT_S, Lane.OTP, 60.0)
+        await provisioner.provision(servers.nats_url)
+        yield
+    await provisioner.provision(servers.nats_url)
 
 
 @pytest.fixture

@@ -150,8 +150,11 @@ async def test_a_view_whose_consumer_is_gone_reads_on_by_a_new_one(
     async def build(service: Service[ServiceSettings]) -> None:
         views.append(service.view(BalanceFact))
 
+    first = BalanceFact(version=1, account_id=new_account_id(), available_mp=5)
     fact = BalanceFact(version=1, account_id=new_account_id(), available_mp=5)
     async with run_service("ingress", build, ServiceSettings) as service:
+        await bus.publish([first])
+        await until(lambda: views[0].get(first.account_id) == first)  # its requests stand
         await raw.jetstream().delete_consumer("FACTS", service.facts._name)
         await bus.publish([fact])
         await until(lambda: views[0].get(fact.account_id) == fact, timeout_s=5)
