@@ -21,6 +21,7 @@ from harkara_chassis.envelope import decode
 from harkara_chassis.publisher import Publisher
 from harkara_chassis.service import Service, running
 from harkara_chassis.settings import ServiceSettings
+from harkara_cli.death import die_with_parent
 from harkara_cli.home import Home
 from harkara_cli.jobs import create_roles_and_schemas
 from harkara_cli.launchers import Program
@@ -89,8 +90,20 @@ def _is_free(port: int) -> bool:
 
 def _start(program: Program, log: Path) -> "subprocess.Popen[bytes]":
     user = {"user": program.user.uid, "group": program.user.gid, "extra_groups": []} if program.user else {}
+    parent_pid = os.getpid()
+
+    def die_with_the_tests() -> None:
+        die_with_parent(program.death_signal, parent_pid)
+
     with log.open("wb") as output:
-        return subprocess.Popen(program.argv, cwd=program.directory, stdout=output, stderr=output, **user)  # type: ignore[call-overload, no-any-return]
+        return subprocess.Popen(  # type: ignore[call-overload, no-any-return]
+            program.argv,
+            cwd=program.directory,
+            stdout=output,
+            stderr=output,
+            preexec_fn=die_with_the_tests,  # noqa: PLW1509  # one prepared system call, before any thread is made
+            **user,
+        )
 
 
 def _stop(process: "subprocess.Popen[bytes]", program: Program) -> None:
