@@ -22,9 +22,10 @@ from harkara_chassis.dead import dead_letter
 from harkara_chassis.envelope import Bad, Received
 from harkara_chassis.faults import MAX_DELIVERIES, MAX_RETRY_S, is_passing, retry_delay_s
 from harkara_chassis.metrics import BATCH_SECONDS, BATCH_SIZE, EVENTS_DEAD, EVENTS_HANDLED, HANDLER_ERRORS
+from harkara_chassis.pace import LONGEST_S, Pace
 from harkara_chassis.publisher import Publisher
 from harkara_chassis.pull import Pull
-from harkara_chassis.tracing import Tracing, traces_of
+from harkara_chassis.tracing import Tracing
 from harkara_contracts.consumers import ConsumerSpec
 from harkara_contracts.events import Event
 from harkara_contracts.subjects import Lane
@@ -32,9 +33,15 @@ from harkara_contracts.subjects import Lane
 logger = logging.getLogger(__name__)
 
 Handler = Callable[[Sequence[Event]], Awaitable[Sequence[Event]]]
+Decode = Callable[[bytes, type[Event]], tuple[list[Received], list[Bad]]]
 
 _PASSING_BACKOFF_S = 0.1
 _OCTETS_AN_EVENT = 1_024
+
+
+def _events_in(messages: Sequence[Msg]) -> int:
+    """About how many events are in these messages, which nobody has opened yet."""
+    return max(len(messages), sum(len(message.data) for message in messages) // _OCTETS_AN_EVENT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +64,7 @@ class LaneLoop:
         tracing: of the service.
         concurrency: handler calls at once, each for events of one subject; 1 keeps the order of the stream.
         max_events: upper bound of one handler call.
+        decode: how a batch is read; a handler that needs little of its events gets views of them (see `views`).
     """
 
     def __init__(
@@ -70,6 +78,7 @@ class LaneLoop:
         *,
         concurrency: int = 1,
         max_events: int = 512,
+        decode: Decode = envelope.decode,
     ) -> None:
         self.durable = spec.durable(lane)
         self._service = spec.service
@@ -78,10 +87,12 @@ class LaneLoop:
         self._tracing = tracing
         self._concurrency = concurrency
         self._max_events = max_events
+        self._decode = decode
         self._classes = {f"{event.domain}.v{event.major}.{event.event}": event for event in spec.events}
         self.pull = Pull(
             client, spec.stream.name, self.durable, batch=64 * concurrency, ack_wait_s=spec.ack_wait_s(lane)
         )
+        self._pace = Pace(LONGEST_S[lane])
         self._calls: set[asyncio.Task[None]] = set()
         self._ended_by: BaseException | None = None
         self._room: dict[str, asyncio.Semaphore] = {}
@@ -96,7 +107,12 @@ class LaneLoop:
             Exception: what a handler's call ended by: its messages would stay in hand for ever.
         """
         await self.pull.start()
+        clock = asyncio.get_running_loop().time
         while messages := await self.pull.take():
+            if (wait_s := self._pace.wait_s(clock())) > 0:
+                await asyncio.sleep(wait_s)
+                messages += await self.pull.take_more()
+            self._pace.began(clock(), _events_in(messages))
             for portion in self._portions(messages):
                 if self._concurrency == 1:
                     await self._handle_all(portion)
@@ -172,7 +188,7 @@ class LaneLoop:
             await self._bury_unreadable(message, [unknown])
             await self.pull.ack([message])
             return None
-        received, bad = envelope.decode(message.data, event_class)
+        received, bad = self._decode(message.data, event_class)
         if bad:
             await self._bury_unreadable(message, bad)
         if not received:
@@ -198,7 +214,7 @@ class LaneLoop:
             asyncio.CancelledError: the drain's time is over; nothing was acknowledged.
         """
         events = [one.event for one in received]
-        traces = traces_of([(one.event.correlation_key(), one.traceparent) for one in received])
+        traces = {one.event.correlation_key(): one.traceparent for one in received if one.traceparent is not None}
         backoff_s = _PASSING_BACKOFF_S
         while True:
             started_ns = time.time_ns()
@@ -226,14 +242,14 @@ class LaneLoop:
                 await self.pull.nak([item.message], retry_delay_s(deliveries))
                 continue
             for one in failed:
-                await self._bury(item.message, one.event, deliveries)
+                await self._bury(item.message, one.id, deliveries)
             await self.pull.ack([item.message])
 
-    async def _bury(self, message: Msg, event: Event, deliveries: int) -> None:
+    async def _bury(self, message: Msg, record_id: str, deliveries: int) -> None:
         EVENTS_DEAD.labels(self.durable).inc()
-        body = envelope.encode([event], self._service)
+        body = envelope.record(message.data, record_id)
         reason = f"the handler failed {deliveries} times"
-        letter = dead_letter(self._service, message.subject, self.durable, reason, deliveries, body, event.event_id())
+        letter = dead_letter(self._service, message.subject, self.durable, reason, deliveries, body, record_id)
         await self._publisher.send([letter])
 
     async def _bury_unreadable(self, message: Msg, bad: list[Bad]) -> None:

@@ -26,6 +26,9 @@ _NANOSECONDS = 1_000_000_000
 EXPIRES_S = 30.0
 HEARTBEAT_S = 3.0
 _SILENCE_S = 2.5 * HEARTBEAT_S
+STANDSTILL_S = 30.0
+"""So long something may be in hand with nothing getting done: longer than any wait for a database, carrier or endpoint."""
+
 _GOODBYE_S = 2.0
 _REMEMBERED = 4_096
 _ONCE = "1"
@@ -73,6 +76,7 @@ class Pull:
         self._wake = asyncio.Event()
         self._stopping = False
         self._heard_at = 0.0
+        self._moved_at = 0.0
         self._subscription: Subscription | None = None
         self._keeper: asyncio.Task[None] | None = None
         self.problem: str | None = None
@@ -85,6 +89,14 @@ class Pull:
         await self._request()
         self._keeper = asyncio.create_task(self._keep(), name=f"keep {self._consumer}")
 
+    @property
+    def standstill(self) -> str | None:
+        """Say for how long nothing of what is in hand got done, when that is too long."""
+        still_s = asyncio.get_running_loop().time() - self._moved_at
+        if not self._held or still_s < STANDSTILL_S:
+            return None
+        return f"consumer {self._consumer} has got nothing done for {still_s:.0f} s"
+
     async def take(self) -> list[Msg]:
         """Wait for at least one message and return all that are there.
 
@@ -95,6 +107,10 @@ class Pull:
                 return []
             self._wake.clear()
             await self._wake.wait()
+        return await self.take_more()
+
+    async def take_more(self) -> list[Msg]:
+        """Return what is there now, which may be nothing."""
         messages = list(self._arrived)
         self._arrived.clear()
         await self._request()
@@ -179,6 +195,7 @@ class Pull:
         _, *place = delivery_of(message)
         key = (place[0], place[1])
         self._held.pop(key, None)
+        self._moved_at = asyncio.get_running_loop().time()
         if is_done:
             self._done[key] = None
             if len(self._done) > _REMEMBERED:
@@ -194,6 +211,8 @@ class Pull:
             if key in self._done:
                 await self._tell(message.reply, b"+ACK")
                 return True
+        if not self._held:
+            self._moved_at = self._heard_at
         self._held[key] = message
         return False
 

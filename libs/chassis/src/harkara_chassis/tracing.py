@@ -6,7 +6,7 @@ is injected for each event where it is published, so that a step's span is the c
 
 import random
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from opentelemetry.sdk.resources import Resource
@@ -60,8 +60,3 @@ class Tracing:
     def close(self) -> None:
         if self._provider is not None:
             self._provider.shutdown()
-
-
-def traces_of(pairs: Sequence[tuple[str, str | None]]) -> dict[str, str]:
-    """Keep the traced ones of (correlation key, traceparent) pairs."""
-    return {key: traceparent for key, traceparent in pairs if traceparent is not None}
