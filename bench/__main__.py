@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import NoReturn
 
+from bench.commands import add_commands
 from bench.floor import measure_floor
 from bench.pipeline import Options, run_pipeline
 from bench.report import report_text
@@ -28,6 +29,8 @@ def main() -> int:
     # A plain kill cleans up like Ctrl-C.
     signal.signal(signal.SIGTERM, _interrupt)
     try:
+        if "run" in arguments:
+            return int(arguments.run(arguments))
         return _floor(arguments) if arguments.command == "floor" else _pipeline(arguments)
     except (BenchError, HarkaraError) as error:
         print(f"error: {error}", file=sys.stderr)
@@ -97,6 +100,7 @@ def _parser() -> argparse.ArgumentParser:
         "--keep", action="store_true", help="do not remove the temporary home: its logs may be wanted"
     )
     pipeline.add_argument("--json", type=Path, metavar="FILE", help="write all figures there, too")
+    add_commands(commands)
     floor = commands.add_parser("floor", help="what the tools alone can do")
     floor.add_argument("--messages", type=_positive, default=50_000)
     floor.add_argument("--connections", type=_positive, default=50)

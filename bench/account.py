@@ -50,7 +50,7 @@ def open_account(stack: Stack, webhook_url: str) -> Account:
         f"/v1/accounts/{account_id}/topups", {"amount_paise": TOPUP_PAISE, "reference": f"bench-{account_id}"}
     )
     client = Api(stack.base_url, api_key, _PATIENCE_S)
-    entity_id, chain_id, dlt_template_id = _dlt_id("1101"), _dlt_id("1102"), _dlt_id("1107")
+    entity_id, chain_id, dlt_template_id = dlt_id("1101"), dlt_id("1102"), dlt_id("1107")
     sender = "".join(random.choices(string.ascii_uppercase, k=6))  # noqa: S311  # a name, nothing secret
     client.post("/v1/entities", {"entity_id": entity_id, "name": "Bench Stores", "telemarketer_chain": [chain_id]})
     client.post("/v1/senders", {"sender": sender, "entity_id": entity_id, "kind": "transactional"})
@@ -70,7 +70,8 @@ def open_account(stack: Stack, webhook_url: str) -> Account:
     return Account(account_id, api_key, sender, TEMPLATE_ID, webhook["webhook_id"], webhook["secret"])
 
 
-def _dlt_id(prefix: str) -> str:
+def dlt_id(prefix: str) -> str:
+    """An id as the DLT registry gives them, of 19 digits."""
     return prefix + "".join(random.choices(string.digits, k=15))  # noqa: S311  # a name, nothing secret
 
 

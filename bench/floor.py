@@ -31,13 +31,13 @@ class Floor:
 def measure_floor(messages: int, connections: int) -> list[Floor]:
     """Each pair alone, one after the other."""
     return [
-        _http("generator → trivial responder", serve_responder, messages, connections),
-        _http("generator → sink", webhook_sink.serve, messages, connections),
-        _smpp("our ESME → SMSC simulator, with receipts", messages),
+        http_floor("generator → trivial responder", serve_responder, messages, connections),
+        http_floor("generator → sink", webhook_sink.serve, messages, connections),
+        smpp_floor("our ESME → SMSC simulator, with receipts", messages),
     ]
 
 
-def _http(name: str, serve_target: Serve, messages: int, connections: int) -> Floor:
+def http_floor(name: str, serve_target: Serve, messages: int, connections: int) -> Floor:
     with Worker("target", serve_target) as target, Worker("load", load_generator.serve) as load:
         plan = LoadPlan(
             host="127.0.0.1", port=target.first_answer, api_key="hk_live_" + "a" * 32, sender="BENCHX",
@@ -47,17 +47,17 @@ def _http(name: str, serve_target: Serve, messages: int, connections: int) -> Fl
         result = load.ask("run", plan, timeout_s=_TIMEOUT_S)
         if not isinstance(result, LoadResult) or not all(result.status):
             raise BenchError(f"{name}: not every request was answered")
-        return Floor(name, rate_of(result.answered), _cpu_us(watch, messages))
+        return Floor(name, rate_of(result.answered), cpu_us(watch, messages))
 
 
-def _smpp(name: str, messages: int) -> Floor:
+def smpp_floor(name: str, messages: int) -> Floor:
     with Worker("smsc", serve_simulator) as smsc, Worker("esme", serve_esme) as esme:
         watch = Watch({"simulator": smsc.pid, "ESME": esme.pid})
         elapsed_s: float = esme.ask("flood", (smsc.first_answer, messages), timeout_s=_TIMEOUT_S)
-        return Floor(name, messages / elapsed_s, _cpu_us(watch, messages))
+        return Floor(name, messages / elapsed_s, cpu_us(watch, messages))
 
 
-def _cpu_us(watch: Watch, messages: int) -> dict[str, float]:
+def cpu_us(watch: Watch, messages: int) -> dict[str, float]:
     return {name: usage.cpu_s / messages * 1e6 for name, usage in watch.finish().items()}
 
 

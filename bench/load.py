@@ -3,13 +3,18 @@
 Flat out it is a closed loop: every connection sends its next request when it has its answer. At a set rate it is an open
 loop: requests fall due by the clock, and one that finds no free connection waits with its clock running, so that a system
 that falls behind cannot hide it by slowing the generator down.
+
+With `repeat`, it is a client as they are in the field: what got no answer or a 5xx is sent again with the same
+Idempotency-Key until it has one, so that in the end of every message it is known whether it was accepted.
 """
 
 import asyncio
+import random
 import socket
 import time
 from array import array
-from collections import deque
+from collections import Counter, deque
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any, cast
@@ -25,26 +30,54 @@ NUMBERS = 3_900_000_000
 
 UNANSWERED = 0
 _RECONNECT_AFTER_S = 0.1
+_FIRST_PAUSE_S = 0.1
+_LONGEST_PAUSE_S = 2.0
 _LOOK_FOR_STUCK_EVERY_S = 1.0
 _LETTERS = bytes.maketrans(b"0123456789", b"ABCDEFGHIJ")
+_LAST_CHUNK = b"\r\n0\r\n\r\n"
 _MAX_HEAD = 64 * 1024
 _TIMER_SLACK_S = 0.002
 """A loop's timers are this coarse; a request that left so little after its time was late by our doing."""
 
 
 @dataclass(frozen=True, kw_only=True)
+class Content:
+    """What one sort of messages says. A variable of the value ORDER gets letters of its own in each message.
+
+    `validity_s` is how long delivery is tried, None for as long as is usual.
+    """
+
+    sender: str
+    template_id: str
+    variables: Mapping[str, str]
+    validity_s: int | None = None
+
+
+TO, ORDER = "#" * NUMBER_DIGITS, "@" * NUMBER_DIGITS
+
+
+@dataclass(frozen=True, kw_only=True)
 class LoadPlan:
-    """`count` messages to the numbers from `first_number` on. `rate` is requests a second, None for flat out."""
+    """`count` messages to the numbers from `first_number` on. `rate` is requests a second, None for flat out.
+
+    `contents` are sent in turn, message i being of the sort i modulo their number; none means the bench's own one, by
+    `sender` and `template_id`. `request` is sent in place of our own API's where it is given: a whole HTTP request with TO
+    and ORDER in it. `success` is the status of an accepted message.
+    """
 
     host: str
     port: int
-    api_key: str = field(repr=False)
-    sender: str
-    template_id: str
+    api_key: str = field(default="", repr=False)
+    sender: str = ""
+    template_id: str = ""
+    request: bytes = field(default=b"", repr=False)
+    success: int = int(HTTPStatus.ACCEPTED)
     first_number: int
     count: int
     connections: int
     rate: float | None = None
+    contents: tuple[Content, ...] = ()
+    repeat: bool = False
     answer_timeout_s: float = 15.0
     give_up_s: float = 300.0
 
@@ -54,7 +87,7 @@ class LoadResult:
     """Message i went to `first_number + i`. Times in monotonic seconds, 0 for what did not happen.
 
     `begun` is when the request was due (at a set rate) or was written; `status` is HTTP's, 0 for no answer; `refusal` is
-    the first answer that was not 202.
+    the first answer other than `success`. `repeats` is how often a message was sent again.
     """
 
     first_number: int
@@ -66,6 +99,8 @@ class LoadResult:
     connections_lost: int
     refusal: str
     last_error: str
+    repeats: int = 0
+    success: int = int(HTTPStatus.ACCEPTED)
 
     @property
     def count(self) -> int:
@@ -73,8 +108,8 @@ class LoadResult:
 
     @property
     def accepted(self) -> list[int]:
-        """The indexes of what was answered 202."""
-        return [index for index, status in enumerate(self.status) if status == HTTPStatus.ACCEPTED]
+        """The indexes of what was accepted."""
+        return [index for index, status in enumerate(self.status) if status == self.success]
 
 
 class Template:
@@ -83,20 +118,29 @@ class Template:
     (In digits it would be a telephone number, which a text may hold only when the account has it whitelisted.)
     """
 
-    def __init__(self, plan: LoadPlan) -> None:
-        to, order = "#" * NUMBER_DIGITS, "@" * NUMBER_DIGITS
-        variables = {"name": "Asha", "order_id": order, "date": "12 December"}
-        body = orjson.dumps({"to": to, "sender": plan.sender, "template_id": plan.template_id, "variables": variables})
+    def __init__(self, plan: LoadPlan, content: Content | None = None) -> None:
+        octets = plan.request or self._own_request(plan, content)
+        # Between the places of the number lies what has the place of the order, or none.
+        self._pieces = [piece.split(ORDER.encode()) for piece in octets.split(TO.encode())]
+
+    @staticmethod
+    def _own_request(plan: LoadPlan, content: Content | None) -> bytes:
+        variables = {"name": "Asha", "order_id": ORDER, "date": "12 December"}
+        said = content or Content(sender=plan.sender, template_id=plan.template_id, variables=variables)
+        fields = {"to": TO, "sender": said.sender, "template_id": said.template_id, "variables": dict(said.variables)}
+        validity = {"validity_seconds": said.validity_s} if said.validity_s else {}
+        body = orjson.dumps({**fields, **validity})
+        key = f"Idempotency-Key: {TO}\r\n" if plan.repeat else ""
         head = (
             f"POST /v1/sms/send HTTP/1.1\r\nHost: {plan.host}:{plan.port}\r\nAuthorization: Bearer {plan.api_key}\r\n"
-            f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+            f"{key}Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
         ).encode()
-        self._before, rest = (head + body).split(to.encode())
-        self._between, self._after = rest.split(order.encode())
+        return head + body
 
     def request(self, number: int) -> bytes:
         digits = b"%d" % number
-        return b"".join((self._before, digits, self._between, digits.translate(_LETTERS), self._after))
+        order = digits.translate(_LETTERS)
+        return digits.join(order.join(piece) for piece in self._pieces)
 
 
 class Load:
@@ -104,7 +148,9 @@ class Load:
 
     def __init__(self, plan: LoadPlan) -> None:
         self.plan = plan
-        self._template = Template(plan)
+        self._templates = [Template(plan, content) for content in plan.contents or (None,)]
+        self._again: deque[int] = deque()
+        self._tries: Counter[int] = Counter()
         self._next = 0
         self._settled = 0
         self._idle: deque[Connection] = deque()
@@ -124,6 +170,7 @@ class Load:
             0,
             "",
             "",
+            success=plan.success,
         )
 
     async def run(self) -> LoadResult:
@@ -144,6 +191,7 @@ class Load:
             for task in (watching, pacing, *self._reconnects):
                 if task:
                     task.cancel()
+            self._idle.clear()
             for connection in self._connections:
                 connection.close()
         self.result.message_ids = [_message_id(body) for body in self._bodies]
@@ -162,7 +210,9 @@ class Load:
     def free(self, connection: "Connection") -> None:
         """The connection has nothing to do: it gets the next message that is due, or waits for one."""
         now = time.monotonic()
-        if self._next < self.plan.count and (self.plan.rate is None or self._due_at(self._next) <= now):
+        if self._again:
+            self._write(connection, self._again.popleft(), now)
+        elif self._next < self.plan.count and (self.plan.rate is None or self._due_at(self._next) <= now):
             self._send(connection, now)
         else:
             self._idle.append(connection)
@@ -186,13 +236,32 @@ class Load:
             if late_s > _TIMER_SLACK_S:
                 begun = self._due_at(index)
         self.result.begun[index] = begun
-        connection.send(index, self._template.request(self.plan.first_number + index), now)
+        self._write(connection, index, now)
+
+    def _write(self, connection: "Connection", index: int, now: float) -> None:
+        template = self._templates[index % len(self._templates)]
+        connection.send(index, template.request(self.plan.first_number + index), now)
+
+    def _send_again_soon(self, index: int) -> None:
+        tried = self._tries[index] = self._tries[index] + 1
+        self.result.repeats += 1
+        pause_s = min(_LONGEST_PAUSE_S, _FIRST_PAUSE_S * 2 ** min(tried - 1, 16))
+        asyncio.get_running_loop().call_later(pause_s * random.uniform(0.5, 1.0), self._send_again, index)  # noqa: S311
+
+    def _send_again(self, index: int) -> None:
+        if self._idle:
+            self._write(self._idle.popleft(), index, time.monotonic())
+        else:
+            self._again.append(index)
 
     def answered(self, index: int, status: int, body: bytes) -> None:
+        if self.plan.repeat and status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+            self._send_again_soon(index)
+            return
         self.result.answered[index] = time.monotonic()
         self.result.status[index] = status
         self._bodies[index] = body
-        if status != HTTPStatus.ACCEPTED and not self.result.refusal:
+        if status != self.plan.success and not self.result.refusal:
             self.result.refusal = body.decode(errors="replace")[:300]
         self._settle()
 
@@ -202,14 +271,16 @@ class Load:
             self._done.set()
 
     def lost(self, connection: "Connection", index: int | None, reason: str) -> None:
-        """The connection ended; a message under way on it has no answer and is not sent again."""
+        """The connection ended; a message under way on it has no answer, and is sent again only if the plan says so."""
         if connection in self._connections:
             self._connections.remove(connection)
         if connection in self._idle:
             self._idle.remove(connection)
         self.result.connections_lost += 1
         self.result.last_error = reason
-        if index is not None:
+        if index is not None and self.plan.repeat:
+            self._send_again_soon(index)
+        elif index is not None:
             self._settle()
         if not self._done.is_set():
             task = asyncio.create_task(self._reconnect())
@@ -261,8 +332,8 @@ class Connection(asyncio.Protocol):
             if len(received) > _MAX_HEAD:
                 self._transport.abort()
             return
-        end = head_end + 4 + content_length(received[:head_end])
-        if len(received) < end:
+        end = answer_end(received, head_end)
+        if end is None:
             self._received = received
             return
         self._received = received[end:]
@@ -289,6 +360,18 @@ class Connection(asyncio.Protocol):
     def close(self) -> None:
         self._closing = True
         self._transport.close()
+
+
+def answer_end(received: bytes, head_end: int) -> int | None:
+    """Where the answer ends whose head ends there; None while the rest of it is to come.
+
+    Of one in chunks (RFC 9112 §7.1) only the last chunk is looked for: nothing comes behind the answer to a single request.
+    """
+    head = received[:head_end].lower()
+    if b"transfer-encoding: chunked" in head:
+        return len(received) if received.endswith(_LAST_CHUNK) else None
+    end = head_end + 4 + content_length(head)
+    return end if len(received) >= end else None
 
 
 def content_length(head: bytes) -> int:

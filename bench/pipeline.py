@@ -185,7 +185,7 @@ def run_pipeline(options: Options, say: Callable[[str], None]) -> Report:
         bench = Bench(options, stack, account, load, sink, os.getpid())
         phases = _phases(bench, say)
         submitted = sum(phase.figures.counts.submitted for phase in phases)
-        money = _settled_money(stack, account, submitted)
+        money = settled_money(stack, account, submitted)
         dead = stack.dead_letters(began)
         outcome = Outcome([phase.figures for phase in phases], money, TOPUP_PAISE, dead, options.kill)
         report = Report(phases, money, dead, options.kill, stack.restarts(), problems_of(outcome))
@@ -209,7 +209,7 @@ def _phases(bench: Bench, say: Callable[[str], None]) -> list[Phase]:
     return phases
 
 
-def _settled_money(stack: Stack, account: Account, submitted: int) -> Money:
+def settled_money(stack: Stack, account: Account, submitted: int) -> Money:
     """The account's money when it agrees with what was submitted, or what it is when the patience ends."""
     deadline = time.monotonic() + _LEDGER_PATIENCE_S
     while True:

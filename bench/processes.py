@@ -17,17 +17,22 @@ _WITH_DESCENDANTS = frozenset({"postgres"})
 class _Stat(NamedTuple):
     parent: int
     own_s: float
+    system_s: float
     reaped_s: float
     started: str
 
 
 @dataclass(frozen=True)
 class Usage:
-    """CPU seconds of the time watched; RSS and PSS (RSS with shared pages divided) in MiB at its end."""
+    """CPU seconds of the time watched; RSS and PSS (RSS with shared pages divided) in MiB at its end.
+
+    `system_s` is the part of `cpu_s` that the kernel spent on its behalf.
+    """
 
     cpu_s: float
     rss_mib: float
     pss_mib: float
+    system_s: float = 0.0
 
 
 class Watch:
@@ -37,6 +42,7 @@ class Watch:
         self._names: dict[int, str] = {}
         self._first: dict[tuple[int, str], float] = {}
         self._last: dict[tuple[int, str], float] = {}
+        self._system: dict[tuple[int, str], tuple[float, float]] = {}
         self._of: dict[tuple[int, str], str] = {}
         self._sampled_at = 0.0
         self._everything_first = self._everything_last = 0.0
@@ -61,6 +67,9 @@ class Watch:
             # What was reaped is left out: a backend that has ended is remembered as itself.
             self._first.setdefault(key, stats[pid].own_s if is_first else 0.0)
             self._last[key] = stats[pid].own_s
+            system_s = stats[pid].system_s
+            first_system_s, _ = self._system.get(key, (system_s if is_first else 0.0, system_s))
+            self._system[key] = (first_system_s, system_s)
             self._of[key] = name
         self._everything_last = sum(stat.own_s + stat.reaped_s for stat in stats.values())
         if is_first:
@@ -79,13 +88,19 @@ class Watch:
         cpu: defaultdict[str, float] = defaultdict(float)
         for key, last in self._last.items():
             cpu[self._of[key]] += max(0.0, last - self._first[key])
+        system: defaultdict[str, float] = defaultdict(float)
+        for key, (first_s, last_s) in self._system.items():
+            system[self._of[key]] += max(0.0, last_s - first_s)
         rss: defaultdict[str, float] = defaultdict(float)
         pss: defaultdict[str, float] = defaultdict(float)
         for pid, name in self._members(_all_stats()).items():
             resident, proportional = _memory_mib(pid)
             rss[name] += resident
             pss[name] += proportional
-        return {name: Usage(cpu[name], rss[name], pss[name]) for name in sorted(cpu, key=lambda one: -cpu[one])}
+        return {
+            name: Usage(cpu[name], rss[name], pss[name], system[name])
+            for name in sorted(cpu, key=lambda one: -cpu[one])
+        }
 
     def others_share(self) -> float:
         """The part of the machine that processes not watched have used, 0 to 1; short-lived ones may be missed."""
@@ -112,6 +127,7 @@ def _stat(pid: int) -> _Stat | None:
     return _Stat(
         parent=int(fields[1]),
         own_s=(int(fields[11]) + int(fields[12])) / _TICKS_A_SECOND,
+        system_s=int(fields[12]) / _TICKS_A_SECOND,
         reaped_s=(int(fields[13]) + int(fields[14])) / _TICKS_A_SECOND,
         started=fields[19].decode(),
     )

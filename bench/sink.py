@@ -11,7 +11,7 @@ import hmac
 import socket
 import time
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, cast
+from typing import Any, Literal, NamedTuple, cast
 
 import orjson
 
@@ -19,8 +19,12 @@ from bench.load import content_length
 from bench.worker import Requests
 
 _ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
+_FAILURE = b"HTTP/1.1 500 Internal Server Error\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 _MAX_REQUEST = 1 << 20
 _MAX_KEPT = 1_000_000
+
+Mood = Literal["well", "failing", "hanging", "refusing"]
+"""Answers 200; answers 500 and keeps nothing; reads and never answers; takes no connection."""
 
 
 class Arrival(NamedTuple):
@@ -47,14 +51,40 @@ class Sink:
 
     port: int = 0
     malformed: int = 0
+    answer: bytes = _ANSWER
+    mood: Mood = "well"
     _raw: list[tuple[float, bytes, bytes]] = field(default_factory=list)
     _arrivals: list[Arrival] = field(default_factory=list)
     _unique: set[tuple[str, str]] = field(default_factory=set)
+    _server: asyncio.Server | None = None
+    _connections: set["_Connection"] = field(default_factory=set)
 
     async def start(self, host: str = "127.0.0.1") -> asyncio.Server:
-        server = await asyncio.get_running_loop().create_server(lambda: _Connection(self), host, 0, backlog=512)
+        server = await asyncio.get_running_loop().create_server(lambda: _Connection(self), host, self.port, backlog=512)
         self.port = server.sockets[0].getsockname()[1]
+        self._server = server
         return server
+
+    def stop(self) -> None:
+        if self._server is not None:
+            self._server.close()
+            self._server = None
+
+    async def behave(self, mood: Mood) -> None:
+        """From now on; what is connected when the mood changes is cut off."""
+        self.mood = mood
+        for connection in list(self._connections):
+            connection.abort()
+        if mood == "refusing":
+            self.stop()
+        elif self._server is None:
+            await self.start()
+
+    def connected(self, connection: "_Connection") -> None:
+        self._connections.add(connection)
+
+    def disconnected(self, connection: "_Connection") -> None:
+        self._connections.discard(connection)
 
     def received(self, head: bytes, body: bytes) -> bool:
         """False when there is no room for more."""
@@ -90,21 +120,36 @@ class _Connection(asyncio.Protocol):
         self._transport: asyncio.Transport
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._sink.connected(self)
         self._transport = cast("asyncio.Transport", transport)  # uvloop's is one in all but name
         transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
+    def connection_lost(self, _: Exception | None) -> None:
+        self._sink.disconnected(self)
+
+    def abort(self) -> None:
+        self._transport.abort()
+
     def data_received(self, data: bytes) -> None:
+        if self._sink.mood == "hanging":
+            return
         received = self._received + data if self._received else data
         answers = 0
         while (head_end := received.find(b"\r\n\r\n")) >= 0:
+            head = received[:head_end]
             try:
-                end = head_end + 4 + content_length(received[:head_end])
+                # A GET calls back by its URL alone.
+                end = head_end + 4 + (0 if head.startswith(b"GET ") else content_length(head))
             except ValueError:
                 self._refuse()
                 return
             if len(received) < end:
                 break
-            if not self._sink.received(received[:head_end], received[head_end + 4 : end]):
+            if self._sink.mood == "failing":
+                self._transport.write(_FAILURE)
+                self._transport.close()
+                return
+            if not self._sink.received(head, received[head_end + 4 : end]):
                 self._refuse()
                 return
             answers += 1
@@ -114,7 +159,9 @@ class _Connection(asyncio.Protocol):
             return
         self._received = received
         if answers:
-            self._transport.write(_ANSWER * answers)
+            self._transport.write(self._sink.answer * answers)
+            if b"onnection: close" in head:
+                self._transport.close()
 
     def _refuse(self) -> None:
         self._sink.malformed += 1
@@ -145,13 +192,20 @@ def is_signed(head: bytes, body: bytes, secret: str) -> bool:
 
 
 async def serve(requests: Requests) -> None:
-    """The sink's process: its first answer is its port; `progress` gives a number, `collect` with a secret Collected."""
+    """The sink's process: its first answer is its port.
+
+    `progress` gives a number, `collect` with a secret Collected, `behave` with a Mood nothing.
+    """
     sink = Sink()
-    server = await sink.start()
+    await sink.start()
     requests.answer(sink.port)
     try:
         while True:
             name, argument = await requests.next()
-            requests.answer(sink.progress() if name == "progress" else sink.collect(argument))
+            if name == "behave":
+                await sink.behave(argument)
+                requests.answer(None)
+            else:
+                requests.answer(sink.progress() if name == "progress" else sink.collect(argument))
     finally:
-        server.close()
+        sink.stop()

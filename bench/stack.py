@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -33,7 +33,10 @@ _NOT_KILLED = frozenset({"supervisor", "smsc"})
 
 @dataclass(frozen=True, kw_only=True)
 class Choice:
-    """Which stack: `url` with `smsc_url` and `operator_key`, or the one in `home`, or (without both) a new one."""
+    """Which stack: `url` with `smsc_url` and `operator_key`, or the one in `home`, or (without both) a new one.
+
+    `environment` is added to that of a stack that is started: settings of its services, servers of one's own.
+    """
 
     url: str | None = None
     smsc_url: str | None = None
@@ -41,6 +44,7 @@ class Choice:
     home: Path | None = None
     port_base: int | None = None
     keep: bool = False
+    environment: Mapping[str, str] = field(default_factory=dict, repr=False)
 
 
 @dataclass(frozen=True)
@@ -133,7 +137,7 @@ def stack_of(choice: Choice) -> Iterator[Stack]:
         yield Stack(choice.url, choice.smsc_url, choice.operator_key, None)
         return
     if choice.home and _runs(choice.home):
-        yield _described(choice.home)
+        yield described(choice.home)
         return
     home = choice.home or Path(tempfile.mkdtemp(prefix="harkara-bench-"))
     # As root, the database runs as another user and has to pass through.
@@ -141,8 +145,8 @@ def stack_of(choice: Choice) -> Iterator[Stack]:
     home.chmod(0o711)
     is_temporary = choice.home is None
     try:
-        _start(home, choice.port_base)
-        yield _described(home)
+        _start(home, choice.port_base, choice.environment)
+        yield described(home)
     finally:
         _stop(home)
         if is_temporary and not choice.keep:
@@ -151,20 +155,27 @@ def stack_of(choice: Choice) -> Iterator[Stack]:
             print(f"The home is kept: {home}")
 
 
+def starts_one(choice: Choice) -> bool:
+    """Whether a stack is started for this choice, and stopped again."""
+    return not choice.url and not (choice.home and _runs(choice.home))
+
+
 def _runs(path: Path) -> bool:
     return (path / "home.json").exists() and Home(path).running() is not None
 
 
-def _described(path: Path) -> Stack:
+def described(path: Path) -> Stack:
+    """The stack that runs in a home."""
     demo = json.loads((path / "demo.json").read_text())
     return Stack(demo["base_url"], demo["simulators"]["smsc"], demo["operator_key"], Home(path))
 
 
-def _start(home: Path, port_base: int | None) -> None:
+def _start(home: Path, port_base: int | None, environment: Mapping[str, str]) -> None:
     base = port_base or _free_port_base()
     print(f"Starting a stack in {home}, port base {base} …", flush=True)
     began = time.monotonic()
-    _harkara("up", "--detach", "--wait", "--home", str(home), "--port-base", str(base), timeout_s=_START_TIMEOUT_S)
+    words = ("up", "--detach", "--wait", "--home", str(home), "--port-base", str(base))
+    _harkara(*words, timeout_s=_START_TIMEOUT_S, environment=environment)
     print(f"It is ready after {time.monotonic() - began:.1f} s.", flush=True)
 
 
@@ -188,12 +199,12 @@ def _free_port_base() -> int:
     raise BenchError("no port base is free")
 
 
-def _harkara(*words: str, timeout_s: float = 60.0) -> str:
+def _harkara(*words: str, timeout_s: float = 60.0, environment: Mapping[str, str] | None = None) -> str:
     command: Sequence[str] = (sys.executable, "-m", "harkara_cli", *words)
     # In a session of its own: Ctrl-C is for the bench, which then stops the stack in its own way.
     with subprocess.Popen(  # noqa: S603  # our own command line
         command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-        start_new_session=True,
+        start_new_session=True, env={**os.environ, **(environment or {})},
     ) as process:  # fmt: skip
         try:
             said, _ = process.communicate(timeout=timeout_s)

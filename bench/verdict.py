@@ -44,16 +44,17 @@ def problems_of(outcome: Outcome) -> list[str]:
         wrong["requests were not answered"] = total("unanswered")
         wrong["webhooks came twice"] = total("webhooks_twice")
     problems = [f"{count} {what}" for what, count in wrong.items() if count]
-    return problems + _unbilled(outcome, total("submitted"))
+    return problems + money_problems(outcome.money, outcome.topup_paise, total("submitted"))
 
 
-def _unbilled(outcome: Outcome, submitted: int) -> list[str]:
-    money, problems = outcome.money, []
+def money_problems(money: Money, topup_paise: int, submitted: int) -> list[str]:
+    """What is wrong with what was charged for so many submitted messages of one unit each."""
+    problems = []
     if money.units != submitted:
         problems.append(f"{money.units} units are charged for {submitted} messages that reached the carrier")
     if money.held_paise:
         problems.append(f"{money.held_paise} paise are still held")
-    missing = outcome.topup_paise - money.available_paise - money.held_paise - money.charged_paise
+    missing = topup_paise - money.available_paise - money.held_paise - money.charged_paise
     if abs(missing) > 0.001:  # noqa: PLR2004  # less than a milli-paisa: the sum of floats
         problems.append(f"the balance and the usage report differ by {missing} paise")
     return problems

@@ -100,7 +100,7 @@ def _main(name: str, serve: Serve, connection: Connection, parent_pid: int) -> N
     set_name(f"bench-{name}")
 
     async def talk() -> None:
-        with contextlib.suppress(EOFError, BrokenPipeError):
+        with contextlib.suppress(EOFError, ConnectionError):
             await serve(Requests(connection))
 
     uvloop.run(talk())

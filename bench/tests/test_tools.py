@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import orjson
-from bench.load import FIRST_NUMBER, Load, LoadPlan, Template, content_length
+from bench.load import FIRST_NUMBER, ORDER, Content, Load, LoadPlan, Template, content_length
 from bench.processes import Watch
 from bench.sink import Sink, is_signed
 
@@ -98,6 +98,44 @@ async def test_refusals_are_counted_and_the_first_is_kept() -> None:
         result = await Load(plan(port, 5)).run()
     assert list(result.status) == [422] * 5
     assert result.refusal == "bad"
+
+
+async def test_a_client_that_repeats_sends_what_has_no_answer_or_a_5xx_again_until_it_is_accepted() -> None:
+    unwilling: dict[int, list[bytes | None]] = {
+        FIRST_NUMBER + 3: [b"HTTP/1.1 503 Away\r\nContent-Length: 0\r\n\r\n"] * 2,
+        FIRST_NUMBER + 7: [None],
+    }
+
+    def answer(body: dict[str, Any]) -> bytes | None:
+        left = unwilling.get(int(body["to"]))
+        return left.pop() if left else ANSWER
+
+    async with server(answer) as port:
+        result = await Load(plan(port, 30, repeat=True)).run()
+    assert result.accepted == list(range(30))
+    assert result.repeats == 3
+    assert result.refusal == ""
+
+
+def test_a_client_that_repeats_gives_each_message_a_key_of_its_own() -> None:
+    head, _, _ = Template(plan(80, 1, repeat=True)).request(919_876_543_210).partition(b"\r\n\r\n")
+    assert b"Idempotency-Key: 919876543210" in head.split(b"\r\n")
+    assert b"Idempotency-Key" not in Template(plan(80, 1)).request(919_876_543_210)
+
+
+async def test_contents_are_sent_in_turn() -> None:
+    login = Content(sender="LOGINX", template_id="L", variables={"otp": "4829"})
+    sale = Content(sender="612345", template_id="S", variables={"offer": ORDER})
+    seen: dict[int, dict[str, Any]] = {}
+
+    def answer(body: dict[str, Any]) -> bytes:
+        seen[int(body["to"]) - FIRST_NUMBER] = body
+        return ANSWER
+
+    async with server(answer) as port:
+        await Load(plan(port, 5, contents=(login, sale))).run()
+    assert [seen[index]["template_id"] for index in range(5)] == ["L", "S", "L", "S", "L"]
+    assert [seen[index]["variables"] for index in range(2)] == [{"otp": "4829"}, {"offer": "JBGAAAAAAAAB"}]
 
 
 async def test_at_a_set_rate_waiting_for_a_connection_counts_as_latency() -> None:

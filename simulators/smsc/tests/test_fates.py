@@ -168,6 +168,25 @@ async def test_receipts_can_be_lost_mixed_or_off(carrier: Any, simulator: Any) -
     assert seen == {(MessageState.DELIVRD, "000"), (MessageState.UNDELIV, "045")}
 
 
+async def test_a_receipt_may_come_twice(carrier: Any, simulator: Any) -> None:
+    simulator.engine.behaviours.change({"receipt_twice": 1.0})
+    outcome = await carrier.send("it")
+    await carrier.until(lambda: len(carrier.receipts) == 2)
+    assert {receipt.message_id for receipt in carrier.receipts} == {outcome.message_id}
+    assert simulator.engine.of("carrier").receipts == 1
+
+
+async def test_what_hangs_takes_and_answers_nothing_until_the_esme_comes_anew(new_carrier: Any, simulator: Any) -> None:
+    carrier = await new_carrier(response_timeout_s=0.3, enquire_link_s=0.2)
+    simulator.engine.behaviours.change({"hangs": True})
+    assert isinstance(await carrier.send("swallowed"), Unknown)
+    await carrier.until(lambda: not carrier.bound)
+    simulator.engine.behaviours.restore()
+    assert isinstance(await carrier.send("again"), Accepted)
+    await carrier.until(lambda: carrier.receipts)
+    assert len(simulator.engine.store) == 1
+
+
 @pytest.mark.parametrize(("per_part", "expected"), [(True, 2), (False, 1)])
 async def test_receipts_of_parts(carrier: Any, simulator: Any, per_part: bool, expected: int) -> None:
     simulator.engine.behaviours.change({"receipt_per_part": per_part})

@@ -19,23 +19,30 @@ from harkara_smsc_simulator.store import Store, first_number
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """Port 0 takes a free one; `keep` is how many messages (parts) are kept."""
+    """Port 0 takes a free one; `keep` is how many messages (parts) are kept.
+
+    `window` is how many deliver_sm may be unanswered on one session; `quick_acks` is Engine's.
+    """
 
     host: str = "127.0.0.1"
     port: int = 2775
     http_port: int = 2780
     keep: int = 200_000
+    window: int = 1_000
+    quick_acks: bool = False
     behaviour: Behaviour = field(default_factory=Behaviour)
 
 
 def settings_from_environment(environment: Mapping[str, str]) -> Settings:
-    """HARKARA_SMSC_HOST, _PORT, _HTTP_PORT, _KEEP, and a variable for each field of Behaviour."""
+    """HARKARA_SMSC_HOST, _PORT, _HTTP_PORT, _KEEP, _WINDOW, _QUICK_ACKS (1 for yes); one for each field of Behaviour."""
     defaults = Settings()
     return Settings(
         host=environment.get("HARKARA_SMSC_HOST", defaults.host),
         port=int(environment.get("HARKARA_SMSC_PORT", defaults.port)),
         http_port=int(environment.get("HARKARA_SMSC_HTTP_PORT", defaults.http_port)),
         keep=int(environment.get("HARKARA_SMSC_KEEP", defaults.keep)),
+        window=int(environment.get("HARKARA_SMSC_WINDOW", defaults.window)),
+        quick_acks=environment.get("HARKARA_SMSC_QUICK_ACKS") in {"1", "true"},
         behaviour=behaviour_from_environment(environment),
     )
 
@@ -54,9 +61,10 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
     """A simulator on the current loop, for as long as the context lasts."""
     behaviours = Behaviours(settings.behaviour)
     engine = Engine(
-        SmscConfig(host=settings.host, port=settings.port, system_id="HARKARA-SIM", window=1_000),
+        SmscConfig(host=settings.host, port=settings.port, system_id="HARKARA-SIM", window=settings.window),
         behaviours,
         Store(settings.keep, first_number()),
+        quick_acks=settings.quick_acks,
     )
     await engine.start()
     runner = web.AppRunner(HttpView(engine, behaviours).application(), access_log=None)

@@ -21,15 +21,18 @@ class BehaviourError(ValueError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Behaviour:
-    """Fractions are 0 to 1 of submits (of receipts for `receipt_loss`), times are seconds.
+    """Fractions are 0 to 1 of submits (of receipts for `receipt_loss` and `receipt_twice`), times are seconds.
 
     - `response_delay_s`, `response_loss`: the submit_sm_resp comes late, or never although the message was taken
     - `throttle_fraction`; `error_fraction` with `error_status`: refused submits
     - `drop_fraction`: the message is taken and the connection dropped without a response
-    - `receipts`, `receipt_delay_s`, `receipt_loss`, `receipt_states` (state name to weight), `receipt_error` (the code
-    of the states that are failures), `receipt_tlvs`, `receipt_first` (before the response), `receipt_per_part` -
-    `id_form`: hex_then_decimal writes an id in hex in the response and in decimal in the receipt - `password`: where
-    set, the only one that binds
+    - `hangs`: connections are taken, and what comes by them is swallowed and answered by nothing, not even a bind or an
+    enquire_link. A connection that hung once stays so: the ESME has to leave it
+    - `receipts`, `receipt_delay_s`, `receipt_loss`, `receipt_twice`, `receipt_states` (state name to weight),
+    `receipt_error` (the code of the states that are failures), `receipt_tlvs`, `receipt_first` (before the response),
+    `receipt_per_part`
+    - `id_form`: hex_then_decimal writes an id in hex in the response and in decimal in the receipt
+    - `password`: where set, the only one that binds
     """
 
     response_delay_s: float = 0.0
@@ -38,9 +41,11 @@ class Behaviour:
     error_fraction: float = 0.0
     error_status: int = int(CommandStatus.ESME_RSYSERR)
     drop_fraction: float = 0.0
+    hangs: bool = False
     receipts: bool = True
     receipt_delay_s: float = 0.0
     receipt_loss: float = 0.0
+    receipt_twice: float = 0.0
     receipt_states: Mapping[str, float] = field(default_factory=lambda: {"DELIVRD": 1.0})
     receipt_error: str = "027"
     receipt_tlvs: bool = True
@@ -50,7 +55,8 @@ class Behaviour:
     password: str | None = None
 
     def __post_init__(self) -> None:
-        for name in ("response_loss", "throttle_fraction", "error_fraction", "drop_fraction", "receipt_loss"):
+        fractions = ("response_loss", "throttle_fraction", "error_fraction", "drop_fraction")
+        for name in (*fractions, "receipt_loss", "receipt_twice"):
             _check(name, 0 <= getattr(self, name) <= 1)
         for name in ("response_delay_s", "receipt_delay_s"):
             _check(name, 0 <= getattr(self, name) <= _MAX_DELAY_S)

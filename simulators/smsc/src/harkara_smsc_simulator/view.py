@@ -1,5 +1,6 @@
 """What the phones received, decoded from the store: parts put together, text in characters, TLVs by tag."""
 
+from bisect import bisect_right
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
@@ -115,8 +116,10 @@ def _state_name(state: int) -> str | None:
 
 def arrivals(store: Store, since_monotonic: float, limit: int) -> list[Any]:
     """[to, CLOCK_MONOTONIC seconds] of the last `limit` parts that came after `since_monotonic`, oldest first."""
+    numbers = store.numbers()
+    # Asked again and again for what is new: what is older is not walked each time.
+    first = max(bisect_right(numbers, since_monotonic, key=store.received_monotonic), len(numbers) - limit)
     return [
         [cut(store.body(number)).number.decode("latin-1"), store.received_monotonic(number)]
-        for number in store.numbers()[-limit:]
-        if store.received_monotonic(number) > since_monotonic
+        for number in numbers[first:]
     ]
