@@ -25,6 +25,18 @@ def test_a_message_id_tells_its_day_and_is_recognised() -> None:
     assert not is_message_id("TN2026")
 
 
+def test_ids_of_one_moment_lie_together_and_later_ones_after_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    noon = datetime(2026, 3, 1, 12, tzinfo=UTC).timestamp()
+    midnight = datetime(2026, 3, 2, tzinfo=UTC).timestamp()
+    heads = []
+    for now in (noon, noon + 0.01, noon + 0.1, noon + 1, midnight - 0.01, midnight, midnight + 0.1):
+        monkeypatch.setattr("harkara_contracts.ids.time.time", lambda now=now: now)
+        heads.append(new_message_id()[:14])
+    assert heads[0] == heads[1] == "TN20260301G000"
+    assert heads[4] == "TN20260301ZZZZ"
+    assert heads[1:] == sorted(set(heads))
+
+
 def test_ten_thousand_ids_differ() -> None:
     assert len({new_message_id() for _ in range(10_000)}) == 10_000
 

@@ -4,9 +4,9 @@ A quiet system sends batches of one; a busy one sends whatever one turn of the l
 event's own JSON into its envelope, and decoding validates the whole batch in one call, so JSON is handled once.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from hashlib import blake2b
 from typing import Any, Generic, NotRequired, TypeVar
 
@@ -48,6 +48,10 @@ class Bad:
 
     payload: bytes
     reason: str
+
+
+class UnreadableError(Exception):
+    """Why a record could not be read, without its values."""
 
 
 @lru_cache(maxsize=256)
@@ -104,31 +108,17 @@ def decode(payload: bytes, event: type[Event]) -> tuple[list[Received], list[Bad
     A bad record does not spoil the batch: it is returned beside the good ones. A payload that is no JSON array at all
     is one bad record.
     """
-    try:
-        envelopes = _adapter(event).validate_json(payload)
-    except ValidationError:
-        return _decode_one_by_one(payload, event)
     type_name = event.type_name()
-    good: list[Received] = []
-    bad: list[Bad] = []
-    for envelope in envelopes:
-        if envelope["type"] == type_name:
-            good.append(Received(envelope["data"], envelope.get("traceparent"), envelope["id"]))
-        else:
-            bad.append(_wrong_type(envelope["type"], type_name, b""))
-    return (good, bad) if not bad else _decode_one_by_one(payload, event)
+    try:
+        found = _adapter(event).validate_json(payload)
+    except ValidationError:
+        return decode_one_by_one(payload, partial(_decode_one, event))
+    good = [Received(each["data"], each.get("traceparent"), each["id"]) for each in found if each["type"] == type_name]
+    return (good, []) if len(good) == len(found) else decode_one_by_one(payload, partial(_decode_one, event))
 
 
-def record(payload: bytes, record_id: str) -> bytes:
-    """Cut one record out of a batch that could be read; return it as a batch of its own, word for word what it was."""
-    return orjson.dumps([next(record for record in orjson.loads(payload) if record["id"] == record_id)])
-
-
-def _wrong_type(found: str, expected: str, record: bytes) -> Bad:
-    return Bad(record, f"the type is {found[:80]!r} where the subject promises {expected}")
-
-
-def _decode_one_by_one(payload: bytes, event: type[Event]) -> tuple[list[Received], list[Bad]]:
+def decode_one_by_one(payload: bytes, decode_one: Callable[[bytes], Received]) -> tuple[list[Received], list[Bad]]:
+    """Read a batch that has a bad record somewhere. `decode_one` reads one record, or raises UnreadableError."""
     try:
         records = orjson.loads(payload)
     except orjson.JSONDecodeError:
@@ -137,17 +127,31 @@ def _decode_one_by_one(payload: bytes, event: type[Event]) -> tuple[list[Receive
         return [], [Bad(payload, "not a CloudEvents JSON batch: an array is expected")]
     good: list[Received] = []
     bad: list[Bad] = []
-    for record in records:
+    for each in records:
         try:
-            envelope = _adapter_of_one(event).validate_json(orjson.dumps(record))
-        except ValidationError as error:
-            bad.append(Bad(orjson.dumps([record]), describe(error)))
-            continue
-        if envelope["type"] == event.type_name():
-            good.append(Received(envelope["data"], envelope.get("traceparent"), envelope["id"]))
-        else:
-            bad.append(_wrong_type(envelope["type"], event.type_name(), orjson.dumps([record])))
+            good.append(decode_one(orjson.dumps(each)))
+        except UnreadableError as error:
+            bad.append(Bad(orjson.dumps([each]), str(error)))
     return good, bad
+
+
+def check_type(found: str, expected: str) -> None:
+    if found != expected:
+        raise UnreadableError(f"the type is {found[:80]!r} where the subject promises {expected}")
+
+
+def _decode_one(event: type[Event], payload: bytes) -> Received:
+    try:
+        found = _adapter_of_one(event).validate_json(payload)
+    except ValidationError as error:
+        raise UnreadableError(describe(error)) from None
+    check_type(found["type"], event.type_name())
+    return Received(found["data"], found.get("traceparent"), found["id"])
+
+
+def record(payload: bytes, record_id: str) -> bytes:
+    """Cut one record out of a batch that could be read; return it as a batch of its own."""
+    return orjson.dumps([next(each for each in orjson.loads(payload) if each["id"] == record_id)])
 
 
 def describe(error: ValidationError) -> str:

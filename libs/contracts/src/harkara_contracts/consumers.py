@@ -20,6 +20,8 @@ class ConsumerSpec:
     """What one service reads of one stream, in every lane. `channel` narrows attempts to one channel.
 
     `max_ack_pending` counts stream messages (each a batch of up to 256 events) in the hands of all instances together.
+    A new `major` version of an event is read by a declaration, and so a durable, of its own, beside that of the old one: a
+    durable whose filter was widened would skip what lay in the stream before.
     """
 
     service: str
@@ -28,9 +30,11 @@ class ConsumerSpec:
     channel: Channel | None = None
     lanes: tuple[Lane, ...] = (Lane.OTP, Lane.TRANSACTIONAL, Lane.PROMOTIONAL)
     max_ack_pending: int = 512
+    major: int = 1
 
     def durable(self, lane: Lane) -> str:
-        return f"{self.service}__{self.stream.name}__{lane.value}"
+        name = f"{self.service}__{self.stream.name}__{lane.value}"
+        return name if self.major == 1 else f"{name}__v{self.major}"
 
     def filters(self, lane: Lane) -> tuple[str, ...]:
         return tuple(self._filter(event, lane) for event in self.events)

@@ -226,7 +226,11 @@ class AttemptEvent(Event):
 
     def trail(self) -> dict[str, object]:
         """Return the fields all events of one attempt share, to make the next one: `AttemptSent(**e.trail(), …)`."""
-        return {name: getattr(self, name) for name in AttemptEvent.model_fields}
+        fields = self.__dict__
+        return {name: fields[name] for name in _TRAIL}
+
+
+_TRAIL = tuple(AttemptEvent.model_fields)
 
 
 class AttemptPlanned(AttemptEvent):

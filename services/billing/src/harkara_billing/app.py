@@ -5,6 +5,7 @@ import asyncio
 from harkara_billing.balances import BalanceTeller
 from harkara_billing.handlers import Handlers
 from harkara_billing.price_book import load_price_book
+from harkara_billing.reading import read_attempts
 from harkara_billing.settings import Settings
 from harkara_billing.store import Store
 from harkara_chassis import Service, run
@@ -35,7 +36,7 @@ async def build(service: Service[Settings]) -> None:
     await store.open_ledger_months(now_utc().date())
     service.background(keep_ledger_months, name="ledger months")
     service.background(teller.run, name="balances")
-    service.consume(consumers.BILLING_ATTEMPTS, handlers.on_attempts)
+    service.consume(consumers.BILLING_ATTEMPTS, handlers.on_attempts, decode=read_attempts)
     service.answer(commands.TopUp, handlers.top_up)
     service.answer(commands.GetBalance, handlers.get_balance)
     service.answer(commands.ListLedger, handlers.list_ledger)

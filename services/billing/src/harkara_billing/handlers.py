@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from datetime import timedelta
 
 from harkara_billing.balances import BalanceTeller
-from harkara_billing.ledger import Hold, State, post
+from harkara_billing.ledger import Attempt, Hold, State, post
 from harkara_billing.price_book import first_of_month, ist_day
 from harkara_billing.store import Store
 from harkara_chassis.clock import now_utc
@@ -19,7 +19,7 @@ from harkara_contracts.commands import (
     UsageReply,
 )
 from harkara_contracts.errors import ErrorCode, HarkaraError
-from harkara_contracts.events import AttemptEvent, AttemptFunded, AttemptPlanned, AttemptUnfunded, Event
+from harkara_contracts.events import AttemptFunded, AttemptPlanned, AttemptUnfunded, Event
 from harkara_contracts.ids import is_message_id
 from harkara_contracts.money import to_rupees
 
@@ -34,7 +34,7 @@ class Handlers:
         self._store = store
         self._teller = teller
 
-    async def on_attempts(self, events: Sequence[AttemptEvent]) -> list[Event]:
+    async def on_attempts(self, events: Sequence[Attempt]) -> list[Event]:
         """Reserve for plans, settle for ends; a repeat is answered as it was the first time."""
         answers: list[Event] = [
             fund(event, 0) for event in events if event.test_mode and isinstance(event, AttemptPlanned)

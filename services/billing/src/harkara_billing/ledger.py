@@ -19,17 +19,36 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from enum import Enum, StrEnum
+from typing import Protocol, cast
 
 from harkara_billing.price_book import NoPriceError, PriceBook, first_of_month, ist_day
-from harkara_contracts.events import (
-    AttemptDelivered,
-    AttemptEvent,
-    AttemptFailed,
-    AttemptPlanned,
-    AttemptRead,
-    AttemptSent,
-)
+from harkara_contracts.events import AttemptDelivered, AttemptFailed, AttemptPlanned, AttemptRead, AttemptSent
 from harkara_contracts.ids import day_of
+from harkara_contracts.subjects import Category, Channel
+
+
+class Attempt(Protocol):
+    """What the ledger needs of any event of an attempt; a plan is an AttemptPlanned, a failure has what `Failed` has."""
+
+    @property
+    def event(self) -> str: ...
+    @property
+    def attempt_id(self) -> str: ...
+    @property
+    def account_id(self) -> str: ...
+    @property
+    def channel(self) -> Channel: ...
+    @property
+    def category(self) -> Category: ...
+    @property
+    def test_mode(self) -> bool: ...
+
+
+class Failed(Attempt, Protocol):
+    @property
+    def error_code(self) -> str: ...
+    @property
+    def left(self) -> bool: ...
 
 
 class State(StrEnum):
@@ -71,6 +90,21 @@ POSTINGS = {
     Kind.REFUND: Posting("revenue", "wallet"),
 }
 
+
+def share(account: str, kind: Kind) -> int:
+    """Return what a kind of transfer does to a ledger account: 1 gives to it, -1 takes from it, 0 leaves it alone."""
+    return (POSTINGS[kind].credit == account) - (POSTINGS[kind].debit == account)
+
+
+_IN_WALLET = {kind: share("wallet", kind) for kind in Kind}
+_IN_HELD = {kind: share("held", kind) for kind in Kind}
+_LINE_OF = {
+    Kind.HOLD: "held_line",
+    Kind.CAPTURE: "ended_line",
+    Kind.RELEASE: "ended_line",
+    Kind.REFUND: "refunded_line",
+}
+
 # Everything that is not here changes nothing: that is what makes repeats and late receipts harmless.
 _MOVES: dict[tuple[State, End], tuple[State, Kind | None]] = {
     (State.HELD, End.CHARGE): (State.CAPTURED, Kind.CAPTURE),
@@ -78,19 +112,27 @@ _MOVES: dict[tuple[State, End], tuple[State, Kind | None]] = {
     (State.CAPTURED, End.FREE): (State.REFUNDED, Kind.REFUND),
     (State.CHARGE_EARLY, End.FREE): (State.FREE_EARLY, None),
 }
+_CHARGED = frozenset({AttemptSent.event, AttemptDelivered.event, AttemptRead.event})
 _EARLY = {State.CHARGE_EARLY: End.CHARGE, State.FREE_EARLY: End.FREE}
 _STATE_WHEN_EARLY = {end: state for state, end in _EARLY.items()}
 
 
 @dataclass(slots=True)
 class Wallet:
+    """What an account has. `lines` counts its ledger lines, `version` the writes that changed anything of the account."""
+
     available_mp: int
     held_mp: int
+    lines: int = field(default=0, compare=False)
+    version: int = field(default=0, compare=False)
 
 
 @dataclass(slots=True)
 class Hold:
-    """An attempt as billing knows it. `day` is its message's, `planned_on` the day in IST that its volume counts for."""
+    """An attempt as billing knows it. `day` is its message's, `planned_on` the day in IST that its volume counts for.
+
+    The three lines are the numbers, within the account's ledger, of the transfers that moved its money.
+    """
 
     attempt_id: str
     day: date
@@ -102,14 +144,18 @@ class Hold:
     planned_on: date
     state: State
     decided_at: datetime
+    held_line: int | None = None
+    ended_line: int | None = None
+    refunded_line: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Transfer:
+    """One line of an account's ledger."""
+
     account_id: str
     reference: str
     kind: Kind
-    day: date
     amount_mp: int
     units: int
 
@@ -126,15 +172,16 @@ UsageKey = tuple[str, date, str, str]
 """Account, day (IST), channel, category."""
 
 
-def end_of(event: AttemptEvent, book: PriceBook) -> End | None:
+def end_of(event: Attempt, book: PriceBook) -> End | None:
     """Return how an event ends its attempt, None where it leaves that open (planned, unknown).
 
     Delivered and read imply that it was sent, whether or not that was ever seen.
     """
-    if isinstance(event, AttemptSent | AttemptDelivered | AttemptRead):
+    if event.event in _CHARGED:
         return End.CHARGE
-    if isinstance(event, AttemptFailed):
-        return End.CHARGE if event.left and book.bills_failure(event.error_code) else End.FREE
+    if event.event == AttemptFailed.event:
+        failed = cast("Failed", event)
+        return End.CHARGE if failed.left and book.bills_failure(failed.error_code) else End.FREE
     return None
 
 
@@ -142,8 +189,11 @@ def end_of(event: AttemptEvent, book: PriceBook) -> End | None:
 class Ledger:
     """The part of the ledger that one batch touches, as it stands in the hands of who has locked it.
 
-    Events are applied in their order; `changed`, `transfers`, `volume_changes`, `usage_changes` and the wallets then say
-    what to write. `wallets` has every account of the batch.
+    Events are applied in their order; `added`, `moved`, `transfers`, `volume_changes`, `usage_changes` and the wallets then
+    say what to write. `wallets` has every account of the batch, `volumes` all that its plans count for.
+
+    What changes nothing here changes nothing later either: states only ever go on. So a batch that leaves `changed` empty
+    was decided rightly even if `holds` was out of date.
     """
 
     book: PriceBook
@@ -151,10 +201,21 @@ class Ledger:
     wallets: dict[str, Wallet]
     holds: dict[str, Hold]
     volumes: dict[VolumeKey, int]
-    changed: dict[str, Hold] = field(default_factory=dict)
+    added: dict[str, Hold] = field(default_factory=dict)
+    moved: dict[str, State] = field(default_factory=dict)
+    """Attempts that were known, with the state they were in."""
+    replaced: set[str] = field(default_factory=set)
+    """Of those added the ones whose end had come, and was kept, before their plan."""
     transfers: list[Transfer] = field(default_factory=list)
     volume_changes: defaultdict[VolumeKey, int] = field(default_factory=lambda: defaultdict(int))
     usage_changes: defaultdict[UsageKey, Usage] = field(default_factory=lambda: defaultdict(Usage))
+
+    @property
+    def changed(self) -> set[str]:
+        """The accounts of which anything is to be written."""
+        accounts = {hold.account_id for hold in self.added.values()}
+        accounts.update([self.holds[attempt_id].account_id for attempt_id in self.moved])
+        return accounts
 
     def plan(self, event: AttemptPlanned) -> Hold:
         """Reserve an attempt's price, or find what was decided when the same plan came before."""
@@ -162,18 +223,21 @@ class Ledger:
         if known is None:
             return self._reserve(event)
         if known.state in _EARLY:
+            if self.added.pop(event.attempt_id, None) is None:
+                self.moved.pop(event.attempt_id, None)
+                self.replaced.add(event.attempt_id)
             hold = self._reserve(event)
             self._end(hold, _EARLY[known.state])
             return hold
         return known
 
-    def settle(self, event: AttemptEvent, end: End) -> None:
+    def settle(self, event: Attempt, end: End) -> None:
         """Apply the end of an attempt."""
         hold = self.holds.get(event.attempt_id)
         if hold is not None:
             self._end(hold, end)
             return
-        self._keep(
+        self._add(
             Hold(
                 attempt_id=event.attempt_id,
                 day=day_of(event.attempt_id),
@@ -203,12 +267,12 @@ class Ledger:
             state=State.UNFUNDED,
             decided_at=self.now,
         )
-        self._keep(hold)
+        self._add(hold)
         try:
             column = self.book.column(event.channel, event.category, event.account_id)
         except NoPriceError:
             return hold
-        hold.price_mp = column.price_mp(self.volumes.get(volume, 0), event.units)
+        hold.price_mp = column.price_mp(self.volumes.setdefault(volume, 0), event.units)
         if hold.price_mp <= self.wallets[event.account_id].available_mp:
             hold.state = State.HELD
             self._transfer(hold, Kind.HOLD)
@@ -219,8 +283,9 @@ class Ledger:
         move = _MOVES.get((hold.state, end))
         if move is None:
             return
+        if hold.attempt_id not in self.added:
+            self.moved.setdefault(hold.attempt_id, hold.state)
         hold.state, kind = move
-        self._keep(hold)
         if kind is None:
             return
         self._transfer(hold, kind)
@@ -232,26 +297,27 @@ class Ledger:
             usage.units += sign * hold.units
             usage.amount_mp += sign * hold.price_mp
 
-    def _keep(self, hold: Hold) -> None:
-        self.holds[hold.attempt_id] = self.changed[hold.attempt_id] = hold
+    def _add(self, hold: Hold) -> None:
+        self.holds[hold.attempt_id] = self.added[hold.attempt_id] = hold
 
     def _count(self, hold: Hold, units: int) -> None:
         key = (hold.account_id, first_of_month(hold.planned_on), hold.channel)
-        self.volumes[key] = self.volumes.get(key, 0) + units
         self.volume_changes[key] += units
+        if key in self.volumes:  # else nothing of this batch is priced by it, and it is not known
+            self.volumes[key] += units
 
     def _transfer(self, hold: Hold, kind: Kind) -> None:
         if hold.price_mp == 0:
             return
-        posting = POSTINGS[kind]
         wallet = self.wallets[hold.account_id]
-        change = {posting.debit: -hold.price_mp, posting.credit: hold.price_mp}
-        wallet.available_mp += change.get("wallet", 0)
-        wallet.held_mp += change.get("held", 0)
-        self.transfers.append(Transfer(hold.account_id, hold.attempt_id, kind, hold.day, hold.price_mp, hold.units))
+        wallet.available_mp += hold.price_mp * _IN_WALLET[kind]
+        wallet.held_mp += hold.price_mp * _IN_HELD[kind]
+        wallet.lines += 1
+        setattr(hold, _LINE_OF[kind], wallet.lines)
+        self.transfers.append(Transfer(hold.account_id, hold.attempt_id, kind, hold.price_mp, hold.units))
 
 
-def post(ledger: Ledger, events: Iterable[AttemptEvent]) -> list[tuple[AttemptPlanned, Hold]]:
+def post(ledger: Ledger, events: Iterable[Attempt]) -> list[tuple[AttemptPlanned, Hold]]:
     """Apply a batch in its order and return every plan with what was decided about it."""
     decided = []
     for event in events:

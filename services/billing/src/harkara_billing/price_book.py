@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta, timezone
 from decimal import Decimal
+from functools import lru_cache
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
@@ -31,6 +32,7 @@ def ist_day(moment: datetime) -> date:
     return moment.astimezone(IST).date()
 
 
+@lru_cache(maxsize=1_024)
 def first_of_month(day: date) -> date:
     return day.replace(day=1)
 

@@ -2,7 +2,7 @@
 
 from datetime import date, datetime
 
-from sqlalchemy import BigInteger, Column, DateTime, Index, Integer, MetaData, Text, text
+from sqlalchemy import ARRAY, BigInteger, Column, DateTime, Integer, MetaData, Text
 from sqlmodel import Field, SQLModel
 
 
@@ -12,22 +12,31 @@ class Table(SQLModel):
 
 
 class WalletRow(Table, table=True):
-    """What an account has: `available_mp` can be spent, `held_mp` is reserved for attempts whose end is open."""
+    """What an account has: `available_mp` can be spent, `held_mp` is reserved for attempts whose end is open.
+
+    `lines` is how many lines its ledger has; `version` grows with every write of anything that belongs to the account.
+    """
 
     __tablename__ = "wallet"
 
     account_id: str = Field(sa_column=Column(Text, primary_key=True))
     available_mp: int = Field(sa_column=Column(BigInteger, nullable=False, server_default="0"))
     held_mp: int = Field(sa_column=Column(BigInteger, nullable=False, server_default="0"))
+    lines: int = Field(sa_column=Column(BigInteger, nullable=False, server_default="0"))
+    version: int = Field(sa_column=Column(BigInteger, nullable=False, server_default="0"))
 
 
 class HoldRow(Table, table=True):
-    """One attempt and where its money is. Partitioned by the day of the message; `planned_on` is a day in IST."""
+    """One attempt and where its money is. Partitioned by the day of the message; `planned_on` is a day in IST.
+
+    The lines are the numbers of its transfers in the account's ledger.
+    """
 
     __tablename__ = "hold"
     __table_args__ = ({"postgresql_partition_by": "RANGE (day)"},)
 
-    attempt_id: str = Field(sa_column=Column(Text, primary_key=True))
+    # Bytewise, so that a message's attempts are one range.
+    attempt_id: str = Field(sa_column=Column(Text(collation="C"), primary_key=True))
     day: date = Field(primary_key=True)
     account_id: str = Field(sa_column=Column(Text, nullable=False))
     channel: str = Field(sa_column=Column(Text, nullable=False))
@@ -37,33 +46,32 @@ class HoldRow(Table, table=True):
     planned_on: date
     state: str = Field(sa_column=Column(Text, nullable=False))
     decided_at: datetime = Field(sa_column=Column(DateTime(timezone=True), nullable=False))
+    held_line: int | None = Field(sa_column=Column(BigInteger))
+    ended_line: int | None = Field(sa_column=Column(BigInteger))
+    refunded_line: int | None = Field(sa_column=Column(BigInteger))
 
 
 class TransferRow(Table, table=True):
-    """One movement of money, never changed. The key lets a reference be moved once in each way.
+    """What one batch moved for one account, never changed: a sum for each ledger account, together zero, and its lines.
 
-    `reference` is the attempt's id, or the client's own for a top-up; `day` is the message's (or the top-up's), so that
-    a repeat meets the same key. Within an account `number` grows in the order of commits.
+    Of a line, `reference` is the attempt's id, or the client's own for a top-up. `number` is that of the first line: within
+    an account lines are numbered 1, 2, … in the order of commits. The view `ledger_line` has a row for each.
     """
 
     __tablename__ = "transfer"
-    __table_args__ = (
-        Index("transfer_by_account", "account_id", "number"),
-        {"postgresql_partition_by": "RANGE (day)"},
-    )
+    __table_args__ = ({"postgresql_partition_by": "RANGE (day)"},)
 
     account_id: str = Field(sa_column=Column(Text, primary_key=True))
-    # Bytewise, so that a message's attempts are one range.
-    reference: str = Field(sa_column=Column(Text(collation="C"), primary_key=True))
-    kind: str = Field(sa_column=Column(Text, primary_key=True))
+    number: int = Field(sa_column=Column(BigInteger, primary_key=True))
     day: date = Field(primary_key=True)
-    number: int = Field(
-        sa_column=Column(BigInteger, nullable=False, server_default=text("nextval('transfer_number'::regclass)"))
-    )
-    debit: str = Field(sa_column=Column(Text, nullable=False))
-    credit: str = Field(sa_column=Column(Text, nullable=False))
-    amount_mp: int = Field(sa_column=Column(BigInteger, nullable=False))
-    units: int = Field(sa_column=Column(Integer, nullable=False))
+    wallet_mp: int = Field(sa_column=Column(BigInteger, nullable=False))
+    held_mp: int = Field(sa_column=Column(BigInteger, nullable=False))
+    revenue_mp: int = Field(sa_column=Column(BigInteger, nullable=False))
+    topups_mp: int = Field(sa_column=Column(BigInteger, nullable=False))
+    kind: list[str] = Field(sa_column=Column(ARRAY(Text), nullable=False))
+    reference: list[str] = Field(sa_column=Column(ARRAY(Text), nullable=False))
+    amount_mp: list[int] = Field(sa_column=Column(ARRAY(BigInteger), nullable=False))
+    units: list[int] = Field(sa_column=Column(ARRAY(Integer), nullable=False))
     created_at: datetime = Field(sa_column=Column(DateTime(timezone=True), nullable=False))
 
 

@@ -5,6 +5,7 @@ from harkara_contracts import consumers
 from harkara_contracts.carriers import load_carriers
 from harkara_contracts.facts import CarrierHealthFact
 from harkara_routing.handlers import Handlers
+from harkara_routing.reading import read_attempts
 from harkara_routing.routes import RouteTable
 from harkara_routing.saga import Router
 from harkara_routing.settings import Settings
@@ -18,7 +19,7 @@ async def build(service: Service[Settings]) -> None:
     handlers = Handlers(Store(service.database), Router(routes, settings.retry_after_s))
     service.partitions("saga")
     service.consume(consumers.ROUTING_MESSAGES, handlers.on_cleared)
-    service.consume(consumers.ROUTING_ATTEMPTS, handlers.on_attempts)
+    service.consume(consumers.ROUTING_ATTEMPTS, handlers.on_attempts, decode=read_attempts)
     service.consume(consumers.ROUTING_TIMERS, handlers.on_timers)
 
 

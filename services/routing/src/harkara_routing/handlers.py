@@ -2,18 +2,21 @@
 
 import random
 from collections.abc import Callable, Sequence
+from collections.abc import Set as AbstractSet
 from datetime import datetime
 
 from harkara_chassis.clock import now_utc
-from harkara_contracts.events import AttemptEvent, Event, MessageCleared, TimerDue
+from harkara_contracts.events import Event, MessageCleared, TimerDue
 from harkara_contracts.subjects import Lane
 from harkara_routing.expiry import bucket_of
-from harkara_routing.saga import Router, Saga, Step
-from harkara_routing.store import Store
+from harkara_routing.saga import Heard, Router, Saga, Step
+from harkara_routing.store import Kept, Store
 
 EXPIRE = "expire"
 WAKE = "wake"
 _EXPIRE_AT_ONCE = 2_000
+
+Decide = Callable[[Saga], Step]
 
 
 class Handlers:
@@ -34,29 +37,27 @@ class Handlers:
     async def on_cleared(self, events: Sequence[MessageCleared]) -> Sequence[Event]:
         now = self._clock()
         steps = {event.message_id: self._router.begin(event, now, self._roll()) for event in events}
-        fresh = await self._store.insert([step.saga for step in steps.values()])
-        known = steps.keys() - fresh
+        known = await self._store.insert([step.saga for step in steps.values()])
+        told = [step for message_id, step in steps.items() if message_id not in known]
         if known:
-            steps |= await self._again(known, now)
-        return self._told(list(steps.values()), self._expiry_timers(events))
+            # Tell again what was decided for messages that were here before: the telling may have been cut off.
+            told += await self._change(known, lambda saga: self._router.begin_again(saga, now, self._roll()))
+        return self._told(told, self._expiry_timers(events))
 
-    async def on_attempts(self, events: Sequence[AttemptEvent]) -> Sequence[Event]:
+    async def on_attempts(self, events: Sequence[Heard]) -> Sequence[Event]:
         now = self._clock()
-        steps: list[Step] = []
-        async with self._store.database.transaction() as connection:
-            sagas = await self._store.lock(connection, (event.message_id for event in events))
-            changed: dict[str, Saga] = {}
-            for event in events:
-                saga = sagas.get(event.message_id)
-                if saga is None:
-                    continue  # older than what is kept
-                step = self._router.on_attempt(saga, event, now, self._roll())
-                steps.append(step)
-                if step.saga is not saga:
-                    sagas[event.message_id] = changed[event.message_id] = step.saga
-            if changed:
-                await self._store.update(connection, list(changed.values()))
-        return self._told(steps)
+        heard: dict[str, list[Heard]] = {}
+        for event in events:
+            heard.setdefault(event.message_id, []).append(event)
+
+        def hear(saga: Saga) -> Step:
+            first, *more = heard[saga.cleared.message_id]
+            step = self._router.on_attempt(saga, first, now, self._roll())
+            for event in more:
+                step = step.followed_by(self._router.on_attempt(step.saga, event, now, self._roll()))
+            return step
+
+        return self._told(await self._change(heard.keys(), hear))
 
     async def on_timers(self, events: Sequence[TimerDue]) -> Sequence[Event]:
         told: list[Event] = []
@@ -64,35 +65,48 @@ class Handlers:
             told.extend(await (self._expire(event) if event.name == EXPIRE else self._wake(event)))
         return told
 
-    async def _again(self, known: set[str], now: datetime) -> dict[str, Step]:
-        """Tell again what was decided for messages that were here before: the telling may have been cut off."""
-        async with self._store.database.transaction() as connection:
-            sagas = await self._store.lock(connection, known)
-            steps = {one: self._router.begin_again(saga, now, self._roll()) for one, saga in sagas.items()}
-            await self._store.update(connection, [step.saga for step in steps.values()])
+    async def _change(self, message_ids: AbstractSet[str], decide: Decide) -> list[Step]:
+        """Decide about these messages' sagas and write what changes. What is older than what is kept is left out.
+
+        A saga in memory may be out of date. It counts where the write proves that it was not; one that would stay as it
+        is has no such proof, and is read.
+        """
+        drafts = [
+            (kept, step)
+            for kept in self._store.remembered(message_ids)
+            if (step := decide(kept.saga)).saga is not kept.saga
+        ]
+        return await self._settle(drafts, message_ids - {_id_of(kept) for kept, _ in drafts}, decide)
+
+    async def _settle(self, drafts: list[tuple[Kept, Step]], unread: AbstractSet[str], decide: Decide) -> list[Step]:
+        """Write drafts; those that were lost to another process, and what was not read yet, are decided on their rows."""
+        steps: list[Step] = []
+        while drafts or unread:
+            if unread:
+                drafts += [(kept, decide(kept.saga)) for kept in await self._store.read(unread)]
+            changes = [(kept, step.saga) for kept, step in drafts if step.saga is not kept.saga]
+            unread = await self._store.move(changes)
+            steps += [step for kept, step in drafts if _id_of(kept) not in unread]
+            drafts = []
         return steps
 
     async def _expire(self, timer: TimerDue) -> Sequence[Event]:
         now = self._clock()
         bucket, after = datetime.fromisoformat(str(timer.payload["bucket"])), str(timer.payload["after"])
-        async with self._store.database.transaction() as connection:
-            sagas = await self._store.lock_expired(connection, bucket, after, _EXPIRE_AT_ONCE)
-            # The other lanes have timers of their own for the same moment, and would tell all of it again.
-            steps = [self._router.expire(saga, now) for saga in sagas.values() if saga.cleared.lane is timer.lane]
-            await self._store.update(connection, [step.saga for step in steps])
-        told = self._told(steps)
-        if len(sagas) == _EXPIRE_AT_ONCE:
-            told.append(_expiry_timer(timer.lane, bucket, after=max(sagas), due_at=now))
+
+        def expire(saga: Saga) -> Step:
+            return self._router.expire(saga, now)
+
+        found = await self._store.read_expired(timer.lane, bucket, after, _EXPIRE_AT_ONCE)
+        told = self._told(await self._settle([(kept, expire(kept.saga)) for kept in found], set(), expire))
+        if len(found) == _EXPIRE_AT_ONCE:
+            told.append(_expiry_timer(timer.lane, bucket, after=_id_of(found[-1]), due_at=now))
         return told
 
     async def _wake(self, timer: TimerDue) -> Sequence[Event]:
         now = self._clock()
-        ids = [str(one) for one in timer.payload["message_ids"]]  # type: ignore[attr-defined]  # written by _told below
-        async with self._store.database.transaction() as connection:
-            sagas = await self._store.lock(connection, ids)
-            steps = [self._router.wake(saga, now, self._roll()) for saga in sagas.values()]
-            await self._store.update(connection, [step.saga for step in steps])
-        return self._told(steps)
+        ids = {str(one) for one in timer.payload["message_ids"]}  # type: ignore[attr-defined]  # written by _told below
+        return self._told(await self._change(ids, lambda saga: self._router.wake(saga, now, self._roll())))
 
     def _told(self, steps: Sequence[Step], timers: Sequence[Event] = ()) -> list[Event]:
         """Collect what the steps tell, with one timer for all who want to be woken."""
@@ -125,6 +139,10 @@ class Handlers:
         now = self._clock()
         ending = {(event.lane, bucket_of(event.expires_at)) for event in events}
         return [_expiry_timer(lane, bucket, after="", due_at=max(bucket, now)) for lane, bucket in ending]
+
+
+def _id_of(kept: Kept) -> str:
+    return kept.saga.cleared.message_id
 
 
 def _expiry_timer(lane: Lane, bucket: datetime, after: str, due_at: datetime) -> TimerDue:

@@ -9,13 +9,19 @@ from harkara_contracts.carriers import SmppCarrier
 from harkara_contracts.facts import CarrierHealthFact
 from harkara_contracts.subjects import Channel
 
+_Road = tuple[Channel, bool]
+"""A channel, and whether messages on it are tests."""
+
 
 class RouteTable:
     """The configured carriers and what is known of their health."""
 
     def __init__(self, carriers: Sequence[SmppCarrier]) -> None:
-        self._carriers = carriers
+        self._carriers: dict[_Road, list[SmppCarrier]] = {}
+        for carrier in carriers:
+            self._carriers.setdefault((carrier.channel, carrier.sandbox), []).append(carrier)
         self._unhealthy: set[tuple[Channel, str]] = set()
+        self._open = self._find_open()
 
     def apply(self, fact: CarrierHealthFact) -> None:
         key = (fact.channel, fact.carrier)
@@ -23,10 +29,18 @@ class RouteTable:
             self._unhealthy.discard(key)
         else:
             self._unhealthy.add(key)
+        self._open = self._find_open()
+
+    def _find_open(self) -> dict[_Road, list[SmppCarrier]]:
+        """Find which carriers take messages now, so that it need not be found for each message."""
+        return {
+            road: [one for one in carriers if one.weight > 0 and (road[0], one.name) not in self._unhealthy]
+            for road, carriers in self._carriers.items()
+        }
 
     def has(self, channel: Channel, *, sandbox: bool) -> bool:
         """Tell whether any carrier is configured for the channel, healthy or not."""
-        return any(carrier.channel == channel and carrier.sandbox == sandbox for carrier in self._carriers)
+        return (channel, sandbox) in self._carriers
 
     def choose(self, channel: Channel, *, sandbox: bool, tried: Collection[str], roll: float) -> str | None:
         """Choose a carrier.
@@ -40,16 +54,10 @@ class RouteTable:
         Returns:
             The carrier's name, or None when none can take the message now.
         """
-        open_ones = [
-            carrier
-            for carrier in self._carriers
-            if carrier.channel == channel
-            and carrier.sandbox == sandbox
-            and carrier.weight > 0
-            and carrier.name not in tried
-            and (channel, carrier.name) not in self._unhealthy
-        ]
-        place = roll * sum(carrier.weight for carrier in open_ones)
+        open_ones = self._open.get((channel, sandbox), [])
+        if tried:
+            open_ones = [carrier for carrier in open_ones if carrier.name not in tried]
+        place = roll * sum([carrier.weight for carrier in open_ones])
         for carrier in open_ones:
             place -= carrier.weight
             if place < 0:
