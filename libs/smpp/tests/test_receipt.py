@@ -160,3 +160,14 @@ def test_the_tlv_repeats_the_responses_form_unless_it_is_the_texts() -> None:
     expected = response_key("7B", IdRule.HEX_TO_DEC)
     assert receipt_key(as_in_response, IdRule.HEX_TO_DEC) == expected
     assert receipt_key(as_in_text, IdRule.HEX_TO_DEC) == expected
+
+
+@given(
+    st.from_regex(r"[!-9;-~]{1,36}", fullmatch=True),
+    st.sampled_from(["2611221530", "261122153142", "0000000000"]),
+    st.text(st.characters(codec="latin-1"), max_size=40),
+)
+def test_the_usual_layout_is_read_like_any_other(message_id: str, date: str, text: str) -> None:
+    usual = f"id:{message_id} sub:001 dlvrd:001 submit date:{date} done date:{date} stat:UNDELIV err:0AB text:{text}"
+    unusual = usual.replace(" sub:001 dlvrd:001", "", 1)
+    assert parse_receipt(_deliver(usual.encode("latin-1"))) == parse_receipt(_deliver(unusual.encode("latin-1")))

@@ -103,6 +103,26 @@ async def test_an_smsc_that_stops_answering_is_left(new_wire_server: Any, new_es
     assert any(change.reason == "enquire_link was not answered" for change in side.states)
 
 
+async def test_what_is_silent_gets_one_window_and_is_left_long_before_the_next_enquiry_is_due(
+    new_wire_server: Any, new_esme: Any
+) -> None:
+    written: list[int] = []
+
+    async def script(wire: Any) -> None:
+        await _bind(wire)
+        written.append(0)
+        while True:
+            frame = await wire.frame()
+            written[-1] += frame.command_id == CommandId.SUBMIT_SM
+
+    side = await new_esme(await new_wire_server(script), enquire_link_s=60.0, response_timeout_s=0.4, window=2)
+    for number in range(6):
+        side.submit(number)
+    await side.bound(times=2)
+    assert written[0] == 2
+    assert any(change.reason == "enquire_link was not answered" for change in side.states)
+
+
 async def test_an_idle_link_is_kept_alive_by_the_esme(new_wire_server: Any, new_esme: Any) -> None:
     enough = asyncio.Event()
 

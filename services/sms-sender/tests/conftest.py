@@ -3,7 +3,7 @@
 import json
 import secrets
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -99,12 +99,14 @@ class Senders:
     directory: Path
 
     @asynccontextmanager
-    async def __call__(self, port: int, **changes: Any) -> AsyncIterator[Service[Settings]]:
+    async def __call__(
+        self, port: int, others: Sequence[dict[str, Any]] = (), **changes: Any
+    ) -> AsyncIterator[Service[Settings]]:
         """Run a sender; `changes` go to the carrier, except those that are the service's own settings."""
         own = {name: changes.pop(name) for name in list(changes) if name in Settings.model_fields}
         carrier = {"name": "jio", "host": "127.0.0.1", "port": port, "system_id": "harkara", **changes}
         path = self.directory / "carriers.yaml"
-        path.write_text(json.dumps({"carriers": [carrier]}))  # JSON is YAML
+        path.write_text(json.dumps({"carriers": [carrier, *others]}))  # JSON is YAML
         values = {
             "receipt_grace_s": 0.2,
             "parked_retry_s": 0.05,

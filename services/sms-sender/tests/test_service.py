@@ -216,7 +216,7 @@ async def test_a_carrier_that_is_down_fails_the_attempt_so_that_another_may_try(
         await bus.publish([attempt])
         failed = await bus.next(AttemptFailed, of(attempt))
         assert (failed.error_code, failed.left, failed.retriable) == ("ERR_CARRIER_UNAVAILABLE", False, True)
-        assert not [reason for reason in await service.problems() if reason.startswith("binds")]
+        assert not [reason for reason in service.health().problems if reason.startswith("binds")]
 
 
 async def test_a_carrier_nobody_configured_fails_the_attempt(
@@ -295,7 +295,9 @@ async def test_a_refused_bind_is_told_and_does_not_keep_the_service_from_being_r
     async with simulate(password="right") as smsc, senders(smsc.port, password="wrong") as service:
         fact = await bus.next(CarrierHealthFact, lambda fact: "RINVPASWD" in (fact.reason or ""))
         assert not fact.healthy
-        assert await service.problems() == []
+        assert service.start_problems() == []
+        (problem,) = service.health().problems
+        assert "jio is down" in problem
 
 
 async def test_without_an_answer_the_fate_is_unknown_until_a_receipt_tells(
@@ -357,7 +359,7 @@ async def test_a_connection_dropped_in_the_middle_doubles_nothing(
         # The receipt that comes after the new bind proves that the carrier has it.
         await bus.next(AttemptDelivered, of(attempt))
         assert received(smsc, attempt) == 1
-        assert await service.problems() == []
+        assert service.health().problems == []
 
 
 async def test_an_otp_left_behind_is_submitted_again(

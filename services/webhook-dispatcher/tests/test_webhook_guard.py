@@ -1,8 +1,9 @@
+import asyncio
 import socket
 
 import pytest
 
-from harkara_webhook_dispatcher.guard import AddressRefusedError, GuardedResolver, open_public_socket, refusal
+from harkara_webhook_dispatcher.guard import AddressRefusedError, Guard, open_public_socket, refusal
 
 REFUSED = {
     "0.0.0.0": "this network",
@@ -72,13 +73,13 @@ def test_a_public_address_is_let_through(address: str) -> None:
 
 
 async def test_a_name_of_this_machine_is_refused_and_let_through_in_the_sandbox() -> None:
-    strict, sandbox = GuardedResolver(sandbox=False), GuardedResolver(sandbox=True)
+    strict, sandbox = Guard(sandbox=False), Guard(sandbox=True)
     with pytest.raises(AddressRefusedError, match="not public") as caught:
         await strict.resolve("localhost", 443)
     assert "127.0.0.1" not in str(caught.value)
-    assert {found["host"] for found in await sandbox.resolve("localhost", 80)} <= {"127.0.0.1", "::1"}
-    await strict.close()
-    await sandbox.close()
+    assert {found[4][:2] for found in await sandbox.resolve("localhost", 80)} <= {("127.0.0.1", 80), ("::1", 80)}
+    strict.close()
+    sandbox.close()
 
 
 async def test_one_private_address_among_public_ones_refuses_the_name(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -90,10 +91,32 @@ async def test_one_private_address_among_public_ones_refuses_the_name(monkeypatc
         ]
 
     monkeypatch.setattr(socket, "getaddrinfo", answers)
-    resolver = GuardedResolver(sandbox=False)
+    guard = Guard(sandbox=False)
     with pytest.raises(AddressRefusedError, match="unique local"):
-        await resolver.resolve("mixed.example.com", 443)
-    await resolver.close()
+        await guard.resolve("mixed.example.com", 443)
+    guard.close()
+
+
+async def test_a_name_is_looked_up_once_for_all_who_ask_and_again_after_a_failure(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked: list[object] = []
+    found = [(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", ("8.8.8.8", 443))]
+
+    def answers(host: str, *_: object, **__: object) -> list[object]:
+        asked.append(host)
+        if len(asked) == 1:
+            raise socket.gaierror
+        return list(found)
+
+    monkeypatch.setattr(socket, "getaddrinfo", answers)
+    guard = Guard(sandbox=False)
+    with pytest.raises(socket.gaierror):
+        await guard.resolve("hooks.example.com", 443)
+    await asyncio.sleep(0)
+    assert await asyncio.gather(*(guard.resolve("hooks.example.com", 443) for _ in range(3))) == [found] * 3
+    assert len(asked) == 2
+    guard.close()
 
 
 def test_the_socket_is_the_last_gate() -> None:

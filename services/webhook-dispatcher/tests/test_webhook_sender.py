@@ -1,6 +1,7 @@
 import asyncio
 import datetime as dt
 import ipaddress
+import socket
 import ssl
 import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -8,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+from aiohappyeyeballs import AddrInfoType
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 from cryptography import x509
@@ -240,9 +242,9 @@ async def test_the_connection_goes_to_the_address_that_was_looked_at_and_keeps_t
 ) -> None:
     asked: list[str] = []
 
-    def once(host: str, _family: int) -> list[tuple[int, str]]:
+    def once(host: str, port: int) -> list[AddrInfoType]:
         asked.append(host)
-        return [(2, "127.0.0.1")]
+        return [(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", ("127.0.0.1", port))]
 
     monkeypatch.setattr("harkara_webhook_dispatcher.guard._addresses", once)
     port = URL(client.base_url).port
@@ -256,6 +258,7 @@ async def test_the_connection_goes_to_the_address_that_was_looked_at_and_keeps_t
 def self_signed(tmp_path: Path) -> ssl.SSLContext:
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
+    names = [x509.IPAddress(ipaddress.ip_address("127.0.0.1")), x509.DNSName("hooks.example.test")]
     now = now_utc()
     certificate = (
         x509.CertificateBuilder()
@@ -265,7 +268,7 @@ def self_signed(tmp_path: Path) -> ssl.SSLContext:
         .serial_number(1)
         .not_valid_before(now - dt.timedelta(days=1))
         .not_valid_after(now + dt.timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False)
+        .add_extension(x509.SubjectAlternativeName(names), critical=False)
         .sign(key, hashes.SHA256())
     )
     (tmp_path / "certificate.pem").write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
@@ -286,3 +289,30 @@ async def test_a_certificate_nobody_vouches_for_is_refused(sender: Sender, self_
         answer = await sender.post(endpoint(f"https://127.0.0.1:{port}/"), delivery())
     assert answer.error == "the host's TLS certificate is not valid"
     assert not received
+
+
+async def test_the_certificate_is_that_of_the_name_while_the_connection_goes_to_the_address_looked_at(
+    self_signed: ssl.SSLContext, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def here(_host: str, port: int) -> list[AddrInfoType]:
+        return [(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", ("127.0.0.1", port))]
+
+    asked: list[str | None] = []
+    self_signed.sni_callback = lambda _connection, name, _context: asked.append(name)
+    trusting = ssl.create_default_context(cafile=tmp_path / "certificate.pem")
+    monkeypatch.setattr("harkara_webhook_dispatcher.guard._addresses", here)
+    monkeypatch.setattr(ssl, "create_default_context", lambda: trusting)
+    made = ClientServer()
+    app = web.Application()
+    app.router.add_route("*", "/{path:.*}", made.handle)
+    server = TestServer(app)
+    await server.start_server(ssl=self_signed)
+    async with Sender(Settings(webhook_sandbox=True)) as sender:
+        right = await sender.post(endpoint(f"https://hooks.example.test:{server.port}/hooks"), delivery())
+        again = await sender.post(endpoint(f"https://hooks.example.test:{server.port}/hooks"), delivery())
+        wrong = await sender.post(endpoint(f"https://other.example.test:{server.port}/hooks"), delivery())
+    await server.close()
+    assert (right.error, again.status_code) == (None, 200)
+    assert wrong.error == "the host's TLS certificate is not valid"
+    assert asked == ["hooks.example.test", "other.example.test"]
+    assert len(made.received) == 2

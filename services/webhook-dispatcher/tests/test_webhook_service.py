@@ -307,6 +307,30 @@ async def test_a_slow_endpoint_delays_no_other(account: Account, client: ClientS
     await account.until_log(held.endpoint.webhook_id, lambda log: bool(log) and log[-1].state == "delivered")
 
 
+async def test_when_every_endpoint_fails_the_service_warns(account: Account, client: ClientServer, bus: Any) -> None:
+    async def fail(_: web.Request) -> web.StreamResponse:
+        return web.Response(status=500)
+
+    async def until_warned(warned: bool) -> None:
+        async with asyncio.timeout(10):
+            while bool(account.service.health().warnings) is not warned:
+                await asyncio.sleep(0.02)
+
+    client.respond_on["/dead"] = fail
+    await account.endpoint(client.base_url + "/dead")
+    await bus.publish([account.delivered()])
+    await until_warned(True)
+    health = account.service.health()
+    assert health.is_ready
+    assert health.warnings[0].startswith("no webhook arrives: all endpoints in use fail")
+    assert health.details["webhooks"]["failing"] >= 1
+    # One of two is its owner's trouble.
+    await account.endpoint(client.base_url + "/well")
+    await bus.publish([account.delivered()])
+    await until_warned(False)
+    assert account.service.health().details["webhooks"]["failing"] >= 1
+
+
 async def test_gone_switches_the_endpoint_off_and_active_switches_it_on_again(
     account: Account, client: ClientServer, bus: Any
 ) -> None:

@@ -40,10 +40,14 @@ _REFUSED_STATUSES = frozenset(
         int(CommandStatus.ESME_RINVSYSTYP),
     }
 )
+_SUBMIT_SM = int(CommandId.SUBMIT_SM)
+_SUBMIT_SM_RESP = int(CommandId.SUBMIT_SM_RESP)
 _SUBMIT_ANSWERS = frozenset({int(CommandId.SUBMIT_SM_RESP), int(CommandId.GENERIC_NACK)})
 _TICK_S = 0.02
 _STABLE_AFTER_S = 10.0
 _URGENT_FIRST = 2**62
+_SILENCE_KEPT_S = 60.0
+"""So long after the last write a silence is still news: whether the SMSC answers by now, nobody has asked."""
 
 
 class QueueFullError(RuntimeError):
@@ -123,6 +127,8 @@ class Esme(Generic[ContextT]):
         self._room = asyncio.Event()
         self._pump_scheduled = False
         self._serial = 0
+        self._written_at = 0.0
+        self._unanswered_since: float | None = None
 
     async def start(self) -> None:
         """Begin to connect; returns at once, `on_state` tells when the bind stands."""
@@ -166,6 +172,20 @@ class Esme(Generic[ContextT]):
     def outstanding(self) -> int:
         """Messages written and not answered yet."""
         return len(self._window)
+
+    @property
+    def silent_s(self) -> float:
+        """For how long messages have been written and none answered; 0 while answers come, or nothing is asked."""
+        if self._unanswered_since is None:
+            return 0.0
+        now = self._loop.time()
+        is_old = not self._window and now - self._written_at > _SILENCE_KEPT_S
+        return 0.0 if is_old else now - self._unanswered_since
+
+    @property
+    def pace(self) -> float:
+        """The share of the agreed rate that throttling leaves now, 0 to 1; after `start`."""
+        return self._pacer.share(self._loop.time())
 
     def submit(self, pdu: SubmitSm, context: ContextT, *, urgent: bool = False) -> None:
         """Queue one message, before all that are not urgent if it is; its outcome comes to `on_outcomes` with `context`.
@@ -244,6 +264,7 @@ class Esme(Generic[ContextT]):
         finally:
             session.abort("stopped")
             self._session = None
+            self._unanswered_since = None
             for submission in self._window.clear():
                 self._report_soon(submission.context, Unknown("the connection ended before the response"))
 
@@ -297,12 +318,15 @@ class Esme(Generic[ContextT]):
             submission = self._next()
             sequence_number = session.next_sequence_number()
             window.written(sequence_number, submission, now)
-            octets.append(encode_frame(CommandId.SUBMIT_SM, sequence_number, submission.body))
+            octets.append(encode_frame(_SUBMIT_SM, sequence_number, submission.body))
             contexts.append(submission.context)
         if octets:
             if self._before_write is not None:
                 self._before_write(contexts)
             session.write(b"".join(octets))
+            self._written_at = now
+            if self._unanswered_since is None:
+                self._unanswered_since = now
             self._offer_room()
 
     def _next(self) -> _Submission[ContextT]:
@@ -330,8 +354,9 @@ class Esme(Generic[ContextT]):
         submission, late = answered
         status = frame.command_status
         now = self._loop.time()
+        self._unanswered_since = now if self._window else None
         outcome: Outcome
-        if status == 0 and frame.command_id == CommandId.SUBMIT_SM_RESP:
+        if status == 0 and frame.command_id == _SUBMIT_SM_RESP:
             self._pacer.accepted(now)
             outcome = Accepted(decode_message_id(frame.body), late)
         elif status in THROTTLE_STATUSES:
@@ -355,6 +380,11 @@ class Esme(Generic[ContextT]):
             if not session.reading_paused and now - session.resumed_at >= self.config.response_timeout_s:
                 for submission in self._window.expire(now):
                     self._report_soon(submission.context, Unknown("no response in time"))
+            if self._unanswered_since is not None and not session.reading_paused:
+                silent_s = now - max(self._unanswered_since, session.heard_at)
+                if silent_s >= self.config.response_timeout_s / 2:
+                    # What is written next may be of unknown fate as well.
+                    session.doubt(now)
         self._expire_queue(now - self.config.queue_timeout_s)
         if self.queued:
             self._pump_soon()

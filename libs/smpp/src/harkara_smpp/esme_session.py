@@ -12,6 +12,7 @@ from harkara_smpp.session import Incoming, Session, SessionLostError
 
 Delivery: TypeAlias = Incoming[DeliverSm]
 
+_DELIVER_SM = int(CommandId.DELIVER_SM)
 _UNBIND_TIMEOUT_S = 2.0
 
 
@@ -38,7 +39,7 @@ class EsmeSession(Session):
         self._deliveries: list[Delivery] = []
 
     def request_received(self, frame: Frame) -> None:
-        if frame.command_id == CommandId.DELIVER_SM:
+        if frame.command_id == _DELIVER_SM:
             pdu = DeliverSm.from_body(frame.body)
         elif frame.command_id == CommandId.DATA_SM:
             pdu = _deliver_sm_of(DataSm.from_body(frame.body))

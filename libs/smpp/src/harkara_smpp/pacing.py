@@ -48,8 +48,7 @@ class Pacer:
             return 0
         elapsed = now - self._refilled_at
         self._refilled_at = now
-        if self.rate < self._tps:
-            self.rate = min(self._tps, self.rate + self._tps * _RECOVERY_PER_S * elapsed)
+        self.rate = self._recovered(elapsed)
         self._tokens = min(self._burst, self._tokens + elapsed * self.rate)
         granted = min(wanted, int(self._tokens))
         self._tokens -= granted
@@ -61,6 +60,15 @@ class Pacer:
             return 0
         self._trickled_at = now
         return 1
+
+    def share(self, now: float) -> float:
+        """The share of the agreed rate that may be written now; 0 in the pause after a throttle."""
+        return 0.0 if now < self.paused_until else self._recovered(now - self._refilled_at) / self._tps
+
+    def _recovered(self, elapsed: float) -> float:
+        if self.rate >= self._tps:
+            return self.rate
+        return min(self._tps, self.rate + self._tps * _RECOVERY_PER_S * elapsed)
 
     def throttled(self, now: float) -> None:
         """The carrier refused a message for its rate."""

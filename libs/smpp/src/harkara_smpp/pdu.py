@@ -54,6 +54,8 @@ def decode(frame: Frame) -> Pdu:
 
 def _c_octets(value: str, limit: int, name: str) -> bytes:
     """`value` without the closing NUL; Latin-1, because that maps every octet a peer may send to one character."""
+    if not value:
+        return b""
     try:
         octets = value.encode("latin-1")
     except UnicodeEncodeError:
@@ -165,19 +167,20 @@ class Message:
         text_end = text_start + sm_length
         if text_end > len(body):
             raise PduDecodeError("sm_length beyond the PDU", CommandStatus.ESME_RINVMSGLEN)
+        strings = body[:validity_end].decode("latin-1")  # a character for each octet, so places are the same
         return cls(
-            body[:service_end].decode("latin-1"),
+            strings[:service_end],
             body[service_end + 1],
             body[service_end + 2],
-            body[service_end + 3 : source_end].decode("latin-1"),
+            strings[service_end + 3 : source_end],
             body[source_end + 1],
             body[source_end + 2],
-            body[source_end + 3 : destination_end].decode("latin-1"),
+            strings[source_end + 3 : destination_end],
             body[destination_end + 1],
             body[destination_end + 2],
             body[destination_end + 3],
-            body[destination_end + 4 : schedule_end].decode("latin-1"),
-            body[schedule_end + 1 : validity_end].decode("latin-1"),
+            strings[destination_end + 4 : schedule_end],
+            strings[schedule_end + 1 : validity_end],
             registered_delivery,
             replace_if_present_flag,
             data_coding,

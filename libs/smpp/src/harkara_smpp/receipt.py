@@ -6,9 +6,9 @@ comparable form under the carrier's `IdRule`.
 """
 
 import re
-from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from typing import NamedTuple
 
 from harkara_smpp.constants import EsmClass, MessageState, Tag
 from harkara_smpp.pdu import DeliverSm, Message
@@ -24,13 +24,27 @@ _FIELDS = re.compile(
     r"|text:(?P<text>.*)",
     re.IGNORECASE | re.DOTALL,
 )
+_NAMES = ("id", "submit_date", "done_date", "stat", "err", "text")
+# The layout of Appendix B to the letter, which most receipts have: read in one step, not searched field by field.
+_LAYOUT = re.compile(
+    r"id:([^\s:]*) sub:\d{1,9} dlvrd:\d{1,9} submit date:(\d{10}(?:\d\d)?) done date:(\d{10}(?:\d\d)?) "
+    r"stat:(\w{1,20}) err:(\w{1,20}) text:(.*)",
+    re.DOTALL,
+)
 _STATES_BY_NAME = {state.name: state for state in MessageState}
 _STATES_BY_OCTET = {bytes((state,)): state for state in MessageState}
 _NETWORK_ERROR_LENGTH = 3
 
+# Plain numbers: an operation on members of an enum costs as much as the rest of a receipt.
+_INTERMEDIATE = int(EsmClass.INTERMEDIATE)
+_RECEIPT_BITS = int(EsmClass.RECEIPT) | _INTERMEDIATE
+_MESSAGE_PAYLOAD = int(Tag.MESSAGE_PAYLOAD)
+_MESSAGE_STATE = int(Tag.MESSAGE_STATE)
+_NETWORK_ERROR_CODE = int(Tag.NETWORK_ERROR_CODE)
+_RECEIPTED_MESSAGE_ID = int(Tag.RECEIPTED_MESSAGE_ID)
 
-@dataclass(frozen=True, slots=True)
-class Receipt:
+
+class Receipt(NamedTuple):
     """What a carrier says of one submitted part.
 
     `message_id` is the id to match by, `id_from_tlv` tells where it came from; `state` is None where the carrier's
@@ -53,37 +67,45 @@ class Receipt:
 
 def is_receipt(message: Message) -> bool:
     """Whether a deliver_sm is a receipt rather than a mobile-originated message (SMPP 3.4 §5.2.12)."""
-    return bool(message.esm_class & (EsmClass.RECEIPT | EsmClass.INTERMEDIATE))
+    return message.esm_class & _RECEIPT_BITS != 0
 
 
 def parse_receipt(message: DeliverSm) -> Receipt | None:
     """The receipt in a deliver_sm, or None where neither its text nor its TLVs name a message."""
     tlvs = message.tlvs
-    octets = message.short_message or tlvs.get(Tag.MESSAGE_PAYLOAD, b"")
-    fields: dict[str, str] = {}
-    for match in _FIELDS.finditer(octets.decode("latin-1")):
-        name = match.lastgroup
-        if name is not None:
-            fields.setdefault(name, match.group(name))
-    text_message_id = fields.get("id", "")
-    tlv_message_id = tlvs.get(Tag.RECEIPTED_MESSAGE_ID, b"").rstrip(b"\0").decode("latin-1")
+    octets = message.short_message or tlvs.get(_MESSAGE_PAYLOAD, b"")
+    text_message_id, submit_date, done_date, stat, error_code, text = _fields(octets.decode("latin-1"))
+    tlv_message_id = tlvs.get(_RECEIPTED_MESSAGE_ID, b"").rstrip(b"\0").decode("latin-1")
     message_id = tlv_message_id or text_message_id
     if not message_id:
         return None
-    stat = fields.get("stat", "").upper()
-    return Receipt(
-        message_id=message_id,
-        state=_state(tlvs.get(Tag.MESSAGE_STATE, b""), stat),
-        stat=stat,
-        error_code=fields.get("err", ""),
-        submit_date=_date(fields.get("submit_date", "")),
-        done_date=_date(fields.get("done_date", "")),
-        text=fields.get("text", ""),
-        text_message_id=text_message_id,
-        id_from_tlv=bool(tlv_message_id),
-        network_error_code=_network_error(tlvs.get(Tag.NETWORK_ERROR_CODE, b"")),
-        intermediate=bool(message.esm_class & EsmClass.INTERMEDIATE),
+    stat = stat.upper()
+    return Receipt(  # by place: by name it takes four times as long
+        message_id,
+        _state(tlvs.get(_MESSAGE_STATE, b""), stat),
+        stat,
+        error_code,
+        _date(submit_date),
+        _date(done_date),
+        text,
+        text_message_id,
+        bool(tlv_message_id),
+        _network_error(tlvs.get(_NETWORK_ERROR_CODE, b"")),
+        message.esm_class & _INTERMEDIATE != 0,
     )
+
+
+def _fields(text: str) -> tuple[str, ...]:
+    """The fields of `_NAMES`, of each the first, empty where there is none; what stands behind `text:` is no field."""
+    layout = _LAYOUT.fullmatch(text)
+    if layout is not None:
+        return layout.groups()
+    fields: dict[str, str] = {}
+    for match in _FIELDS.finditer(text):
+        name = match.lastgroup
+        if name is not None:
+            fields.setdefault(name, match.group(name))
+    return tuple([fields.get(name, "") for name in _NAMES])
 
 
 def receipt_text(
@@ -155,10 +177,9 @@ def _date(digits: str) -> datetime | None:
     """YYMMDDhhmm[ss]; by hand, as strptime would cost more than the rest of the receipt."""
     if not digits:
         return None
-    year, month, day, hour, minute, second = (int(f"{digits:0<12}"[start : start + 2]) for start in range(0, 12, 2))
     try:
         # Carriers write their local time without saying which: a zone here would be an invention.
-        return datetime(2000 + year, month, day, hour, minute, second)  # noqa: DTZ001
+        return datetime.fromisoformat(f"20{digits[:6]}T{digits[6:]}")
     except ValueError:
         return None
 

@@ -22,6 +22,10 @@ from harkara_smpp.pdu import EnquireLink, Message, Pdu, encode
 
 MessageT = TypeVar("MessageT", bound=Message)
 
+# Plain numbers for what is asked of every PDU: to name a member of an enum is a call.
+_ENQUIRE_LINK = int(CommandId.ENQUIRE_LINK)
+_ENQUIRE_LINK_RESP = int(CommandId.ENQUIRE_LINK_RESP)
+_UNBIND = int(CommandId.UNBIND)
 _MAX_REQUESTS = 1_000
 _MAX_WRITE_BUFFER = 16 * 1024 * 1024
 _NOTABLE_PAUSE_S = 1.0
@@ -91,6 +95,7 @@ class Session(asyncio.Protocol):
         self._close_reason = ""
         self._received_at = self.loop.time()
         self._enquired_at: float | None = None
+        self._is_doubted = False
         self._paused_at = 0.0
 
     # Hooks
@@ -115,9 +120,14 @@ class Session(asyncio.Protocol):
         return self._transport is not None and not self._transport.is_closing()
 
     @property
+    def heard_at(self) -> float:
+        """When the peer was last heard of, whatever it said; the loop's time in seconds."""
+        return self._received_at
+
+    @property
     def takes_more(self) -> bool:
-        """Whether to write more requests: the connection stands and the peer reads."""
-        return self.is_open and not self.writing_paused
+        """Whether to write more requests: the connection stands, the peer reads, and nobody doubts that it lives."""
+        return self.is_open and not self.writing_paused and not self._is_doubted
 
     def next_sequence_number(self) -> int:
         self._sequence_number = self._sequence_number % MAX_SEQUENCE_NUMBER + 1
@@ -173,6 +183,12 @@ class Session(asyncio.Protocol):
         if self._transport is not None:
             self._transport.abort()
 
+    def doubt(self, now: float) -> None:
+        """Ask at once whether the peer lives, and hold requests back until it says anything at all."""
+        self._is_doubted = True
+        if self._enquired_at is None:
+            self._enquire(now)
+
     def tick(self, now: float) -> None:
         """Look after time-outs and keep-alive; `now` is the loop's time in seconds."""
         for sequence_number, (future, deadline) in list(self._requests.items()):
@@ -185,8 +201,11 @@ class Session(asyncio.Protocol):
         if self._enquired_at is not None and now - self._enquired_at > self._response_timeout_s:
             self.abort("enquire_link was not answered")
         elif self._enquired_at is None and now - self._received_at >= self._enquire_link_s:
-            self._enquired_at = now
-            self.write(encode(EnquireLink(), self.next_sequence_number()))
+            self._enquire(now)
+
+    def _enquire(self, now: float) -> None:
+        self._enquired_at = now
+        self.write(encode(EnquireLink(), self.next_sequence_number()))
 
     # asyncio.Protocol
 
@@ -215,6 +234,7 @@ class Session(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         self._received_at = self.loop.time()
         self._enquired_at = None
+        self._is_doubted = False
         try:
             for frame in self._parser.feed(data):
                 self._frame_received(frame)
@@ -232,11 +252,11 @@ class Session(asyncio.Protocol):
                 future, _ = self._requests.pop(frame.sequence_number)
                 if not future.done():
                     future.set_result(frame)
-            elif command_id != CommandId.ENQUIRE_LINK_RESP:
+            elif command_id != _ENQUIRE_LINK_RESP:
                 self.response_received(frame)
-        elif command_id == CommandId.ENQUIRE_LINK:
+        elif command_id == _ENQUIRE_LINK:
             self.write(encode_frame(CommandId.ENQUIRE_LINK_RESP, frame.sequence_number))
-        elif command_id == CommandId.UNBIND:
+        elif command_id == _UNBIND:
             self.write(encode_frame(CommandId.UNBIND_RESP, frame.sequence_number))
             self.close("the peer unbound")
         else:

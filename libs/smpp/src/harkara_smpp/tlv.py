@@ -7,6 +7,8 @@ from harkara_smpp.constants import CommandStatus
 from harkara_smpp.frame import PduDecodeError, PduEncodeError
 
 _TLV_HEADER = Struct(">HH")
+_TLV_HEADER_LENGTH = _TLV_HEADER.size
+_unpack_header = _TLV_HEADER.unpack_from
 
 
 def encode_tlvs(tlvs: dict[int, bytes]) -> bytes:
@@ -22,12 +24,12 @@ def decode_tlvs(body: bytes, position: int = 0) -> dict[int, bytes]:
     tlvs: dict[int, bytes] = {}
     available = len(body)
     while position < available:
-        if available - position < _TLV_HEADER.size:
+        value_start = position + _TLV_HEADER_LENGTH
+        if value_start > available:
             raise PduDecodeError("TLV header cut short", CommandStatus.ESME_RINVOPTPARSTREAM)
-        tag, length = _TLV_HEADER.unpack_from(body, position)
-        position += _TLV_HEADER.size
-        if position + length > available:
+        tag, length = _unpack_header(body, position)
+        position = value_start + length
+        if position > available:
             raise PduDecodeError(f"TLV 0x{tag:04X} longer than its PDU", CommandStatus.ESME_RINVPARLEN)
-        tlvs[tag] = body[position : position + length]
-        position += length
+        tlvs[tag] = body[value_start:position]
     return tlvs

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import asdict
 
 from harkara_chassis import Service, run
 from harkara_contracts.carriers import load_carriers
@@ -10,6 +11,7 @@ from harkara_contracts.consumers import SMS_SENDER_ATTEMPTS
 from harkara_contracts.facts import CarrierHealthFact
 from harkara_contracts.ids import random_tail
 from harkara_sms_sender.carrier import Carrier
+from harkara_sms_sender.condition import conditions_of, problem_of, warnings_of
 from harkara_sms_sender.dispatcher import Dispatcher
 from harkara_sms_sender.flight import InHand
 from harkara_sms_sender.handlers import Handlers
@@ -52,6 +54,9 @@ async def build(service: Service[Settings]) -> None:
     service.background(recorder.look_after_park, name="parked receipts")
     service.background(lambda: _close_when_stopping(service, carriers), name="admission")
     service.readiness("binds", lambda: _untried(carriers))
+    service.readiness("carriers", lambda: problem_of(conditions_of(carriers.values())), outside=True)
+    service.vitals.warn(lambda: warnings_of(conditions_of(carriers.values())))
+    service.vitals.tell("carriers", lambda: [asdict(one) for one in conditions_of(carriers.values())])
     service.consume(SMS_SENDER_ATTEMPTS, Handlers(dispatcher).on_funded, concurrency=settings.concurrency)
 
 

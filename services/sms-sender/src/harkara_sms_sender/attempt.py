@@ -40,6 +40,14 @@ class PartState(StrEnum):
 TAKEN: Final = frozenset({PartState.SENT, PartState.DELIVERED, PartState.FAILED})
 
 
+# To name a member of an enum is a call, and these are named for every message.
+_SUBMITTING: Final = PartState.SUBMITTING
+_DELIVERED: Final = PartState.DELIVERED
+_FAILED: Final = PartState.FAILED
+_REFUSED: Final = PartState.REFUSED
+_UNKNOWN: Final = PartState.UNKNOWN
+
+
 @dataclass(slots=True)
 class Part:
     """One part's fate. `error_description` is the reason where the state is UNKNOWN; times are UTC."""
@@ -69,12 +77,14 @@ def hand_over(trail: Trail, parts: Sequence[Part]) -> AttemptEvent | None:
 
     A message of which any part was refused cannot be whole. Another carrier may try only if none of it may have left.
     """
+    if len(parts) == 1 and parts[0].state in TAKEN:
+        return _sent(trail, parts)
     states = {part.state for part in parts}
-    if PartState.SUBMITTING in states:
+    if _SUBMITTING in states:
         return None
-    if PartState.REFUSED in states:
-        refused = [part for part in parts if part.state is PartState.REFUSED]
-        gone = not states <= {PartState.REFUSED}
+    if _REFUSED in states:
+        refused = [part for part in parts if part.state is _REFUSED]
+        gone = not states <= {_REFUSED}
         return AttemptFailed(
             **trail,
             error_code=refused[0].error_code or ErrorCode.CARRIER_REJECTED,
@@ -84,22 +94,27 @@ def hand_over(trail: Trail, parts: Sequence[Part]) -> AttemptEvent | None:
             retriable=not gone and all(part.retriable for part in refused),
             failed_at=_latest(part.answered_at for part in parts),
         )
-    if PartState.UNKNOWN in states:
-        reasons = [part.error_description for part in parts if part.state is PartState.UNKNOWN]
+    if _UNKNOWN in states:
+        reasons = [part.error_description for part in parts if part.state is _UNKNOWN]
         return AttemptUnknown(**trail, reason=reasons[0] or "", occurred_at=_latest(part.answered_at for part in parts))
+    return _sent(trail, parts)
+
+
+def _sent(trail: Trail, parts: Sequence[Part]) -> AttemptSent:
     return AttemptSent(
         **trail,
         carrier_message_ids=[part.carrier_message_id or "" for part in parts],
-        sent_at=_latest(part.answered_at for part in parts),
+        sent_at=_latest([part.answered_at for part in parts]),
     )
 
 
 def final_word(trail: Trail, parts: Sequence[Part]) -> AttemptEvent | None:
     """Return AttemptDelivered when all parts are, AttemptFailed when any was taken and then failed, else None."""
-    if any(part.state is PartState.REFUSED for part in parts):
+    states = [part.state for part in parts]
+    if _REFUSED in states:
         return None
-    failed = next((part for part in parts if part.state is PartState.FAILED), None)
-    if failed is not None:
+    if _FAILED in states:
+        failed = parts[states.index(_FAILED)]
         return AttemptFailed(
             **trail,
             error_code=failed.error_code or ErrorCode.CARRIER_REJECTED,
@@ -110,14 +125,14 @@ def final_word(trail: Trail, parts: Sequence[Part]) -> AttemptEvent | None:
             retriable=failed.retriable and len(parts) == 1,
             failed_at=_latest((failed.final_at,)),
         )
-    if all(part.state is PartState.DELIVERED for part in parts):
+    if states.count(_DELIVERED) == len(parts):
         return AttemptDelivered(
             **trail,
-            delivered_at=_latest(part.final_at for part in parts),
+            delivered_at=_latest([part.final_at for part in parts]),
             carrier_code=parts[-1].carrier_code,
         )
     return None
 
 
 def _latest(times: Iterable[datetime | None]) -> datetime:
-    return max(time for time in times if time is not None)
+    return max([time for time in times if time is not None])

@@ -2,6 +2,7 @@
 
 import logging
 import ssl
+import time
 from collections.abc import Callable
 from typing import TypeAlias
 
@@ -57,6 +58,7 @@ class Carrier:
         self._on_change = on_change
         self._states = [StateChange(EsmeState.STOPPED)] * settings.binds
         self._tried = [False] * settings.binds
+        self._turned_at = time.monotonic()
         config = EsmeConfig(
             host=settings.host,
             port=settings.port,
@@ -108,6 +110,15 @@ class Carrier:
         return any(change.state is EsmeState.BOUND for change in self._states)
 
     @property
+    def binds_up(self) -> int:
+        return sum(change.state is EsmeState.BOUND for change in self._states)
+
+    @property
+    def unchanged_s(self) -> float:
+        """For how long there has been a bind, or none."""
+        return time.monotonic() - self._turned_at
+
+    @property
     def is_settled(self) -> bool:
         """Whether every bind has been tried: it stands, or could not be made."""
         return all(self._tried)
@@ -120,11 +131,13 @@ class Carrier:
         return next((change.reason for change in self._states if change.reason), "not bound")
 
     def _changed(self, number: int, change: StateChange) -> None:
-        known = self._states[number]
+        known, was_healthy = self._states[number], self.is_healthy
         # While it tries again, what made it fail is still the reason.
         self._states[number] = (
             change if change.reason or change.state is EsmeState.BOUND else known._replace(state=change.state)
         )
+        if self.is_healthy is not was_healthy:
+            self._turned_at = time.monotonic()
         if change.state in {EsmeState.BOUND, EsmeState.WAITING, EsmeState.REFUSED}:
             self._tried[number] = True
             logger.info(

@@ -7,11 +7,13 @@ from typing import Final, NamedTuple
 from harkara_contracts.events import InboundReceived
 from harkara_contracts.subjects import Channel
 from harkara_smpp import DeliverSm, EsmClass, IdRule, MessageState, Tag, parse_receipt, receipt_key, response_key
-from harkara_sms_sender.attempt import PartState
+from harkara_sms_sender.attempt import Part, PartState
 from harkara_sms_sender.carrier_codes import of_receipt
 from harkara_sms_text import MalformedHeaderError, UnreadableCodingError, UserData, decode, read_user_data
 
 MAX_MESSAGE_ID: Final = 64  # SMPP 3.4 §4.4.2, without the NUL
+_DELIVERED: Final = PartState.DELIVERED
+_DELIVRD: Final = MessageState.DELIVRD
 _BUCKET_S: Final = 60
 """The same words from the same person within a minute are the same message, sent again because it was not answered."""
 
@@ -30,6 +32,21 @@ class Word(NamedTuple):
     error_description: str | None = None
     carrier_code: str | None = None
     retriable: bool = False
+
+
+def with_word(part: Part, word: Word) -> Part:
+    """Return what a part that the carrier took has become by a receipt."""
+    return Part(
+        word.state,
+        part.carrier_message_id,
+        part.receipt_key,
+        word.error_code,
+        word.error_description,
+        word.carrier_code,
+        word.retriable,
+        part.answered_at,
+        word.said_at,
+    )
 
 
 class Receipt(NamedTuple):
@@ -69,18 +86,13 @@ def read_receipt(carrier: str, rule: IdRule, pdu: DeliverSm, now: datetime) -> R
     receipt = parse_receipt(pdu)
     if receipt is None or receipt.intermediate or receipt.state is None or not receipt.state.is_final:
         return Receipt(None)
-    word = Word(
-        carrier,
-        storable(receipt_key(receipt, rule)),
-        PartState.DELIVERED,
-        now,
-        carrier_message_id=storable(receipt.message_id),
-        # A receipt goes the other way round: from the handset to the header (SMPP 3.4 §4.6.1).
-        recipient=pdu.source_addr,
-        sender=pdu.destination_addr,
-        carrier_code=receipt.error_code or None,
+    # A receipt goes the other way round: from the handset to the header (SMPP 3.4 §4.6.1).
+    recipient, sender = pdu.source_addr, pdu.destination_addr
+    key, carrier_message_id = storable(receipt_key(receipt, rule)), storable(receipt.message_id)
+    word = Word(  # by place: by name it takes three times as long
+        carrier, key, _DELIVERED, now, carrier_message_id, recipient, sender, None, None, receipt.error_code or None
     )
-    if receipt.state is MessageState.DELIVRD:
+    if receipt.state is _DELIVRD:
         return Receipt(word)
     verdict = of_receipt(carrier, receipt.state, receipt.error_code, receipt.text)
     failed = word._replace(

@@ -51,6 +51,11 @@ from harkara_sms_sender.submission import References, submit_pdus
 
 logger = logging.getLogger(__name__)
 
+_OTP: Final = Lane.OTP
+_SENT: Final = PartState.SENT
+_SUBMITTING: Final = PartState.SUBMITTING
+_COUNTED_AS: Final = {kind: kind.__name__.lower() for kind in (Accepted, Rejected, Throttled, NotSent, Unknown)}
+
 MAX_TRIES: Final = 3
 """How often an OTP is submitted at most, however many processes die over it."""
 
@@ -192,7 +197,7 @@ class Dispatcher:
 
     def _submit_part(self, carrier: Carrier, bind: int, ref: PartRef) -> int:
         try:
-            is_urgent = ref.flight.attempt.lane is Lane.OTP
+            is_urgent = ref.flight.attempt.lane is _OTP
             carrier.esmes[bind].submit(ref.flight.pdus[ref.place], ref, urgent=is_urgent)
         except PduEncodeError:
             self._answer(ref, _refused(NOT_ENCODABLE, None))
@@ -257,7 +262,7 @@ class Dispatcher:
             return True
         if self._journal.never_written(attempt.owner, attempt.attempt_id, attempt.intended_at):
             return True
-        return flight.attempt.lane is Lane.OTP and attempt.tries < MAX_TRIES
+        return flight.attempt.lane is _OTP and attempt.tries < MAX_TRIES
 
     def _tell_again(self, flight: Flight, attempt: StoredAttempt) -> list[Event]:
         flight.events = list(events_of(attempt.trail, attempt.parts))
@@ -278,7 +283,7 @@ class Dispatcher:
         released = 0
         counts: dict[str, int] = {}
         for ref, outcome in outcomes:
-            name = type(outcome).__name__.lower()
+            name = _COUNTED_AS[type(outcome)]
             counts[name] = counts.get(name, 0) + 1
             is_late = not isinstance(outcome, (NotSent, Unknown)) and outcome.late
             if not is_late:
@@ -298,7 +303,7 @@ class Dispatcher:
 
     def _answer(self, ref: PartRef, part: Part) -> None:
         flight, place = ref
-        if flight.parts[place].state is not PartState.SUBMITTING:
+        if flight.parts[place].state is not _SUBMITTING:
             return  # the first copy was answered late, before the second
         flight.parts[place] = part
         flight.waiting -= 1
@@ -309,7 +314,7 @@ class Dispatcher:
         """A response after its time: better late than unknown."""
         flight, place = ref
         state = flight.parts[place].state
-        if state is PartState.SUBMITTING and part.state is PartState.SENT:
+        if state is _SUBMITTING and part.state is PartState.SENT:
             self._answer(ref, part)
         elif state is PartState.UNKNOWN:
             flight.parts[place] = part
@@ -319,7 +324,7 @@ class Dispatcher:
     def _try_again(self, carrier: Carrier, ref: PartRef) -> bool:
         """Submit an OTP's part of unknown fate once more, on whichever bind stands next."""
         flight = ref.flight
-        if flight.attempt.lane is not Lane.OTP or flight.retried or flight.attempt.expires_at <= now_utc():
+        if flight.attempt.lane is not _OTP or flight.retried or flight.attempt.expires_at <= now_utc():
             return False
         task = asyncio.get_running_loop().create_task(self._submit_again(carrier, ref))
         self._retries.add(task)
@@ -335,12 +340,12 @@ class Dispatcher:
             self._answer(ref, part)
             return
         flight.retried = True
-        if flight.parts[place].state is not PartState.SUBMITTING or not self._submit_part(carrier, bind, ref):
+        if flight.parts[place].state is not _SUBMITTING or not self._submit_part(carrier, bind, ref):
             carrier.admission.release(bind, 1)
 
 
 def _is_open(attempt: StoredAttempt) -> bool:
-    return any(part.state is PartState.SUBMITTING for part in attempt.parts)
+    return any(part.state is _SUBMITTING for part in attempt.parts)
 
 
 def _refused(meaning: Meaning, carrier_code: str | None) -> Part:
@@ -359,13 +364,9 @@ def _unknown(reason: str) -> Part:
 
 
 def _part(carrier: Carrier, outcome: Outcome) -> Part:
+    if isinstance(outcome, Accepted):  # first and apart: nearly all are
+        return Part(_SENT, storable(outcome.message_id), id_key(outcome.message_id, carrier.id_rule))
     match outcome:
-        case Accepted(message_id):
-            return Part(
-                PartState.SENT,
-                carrier_message_id=storable(message_id),
-                receipt_key=id_key(message_id, carrier.id_rule),
-            )
         case Rejected(command_status):
             verdict = of_status(carrier.name, command_status)
             if not verdict.known:

@@ -2,12 +2,16 @@
 
 Answers to submits and receipts come from all binds in one inbox. A turn takes everything there is: first the answers,
 then the receipts, each in one statement; then all events in one publish; then every deliver_sm is answered and every
-handler told. What arrives meanwhile is the next turn's, so batches grow with the load and nothing waits when it is quiet.
+handler told. What arrives meanwhile is the next turn's, and turns keep a distance while there is much to do: batches grow
+with the load, nothing waits when it is quiet, and an OTP's answer never does.
+
 One writer also means that `sent` is published before `delivered`, and that a receipt seldom looks for an id that is not
-stored yet. Where it does (another process has the answer), it is parked and looked at again.
+stored yet. Where it does (another process has the answer), it is parked and looked at again. A receipt of the same turn
+as its answer is written with it; one that comes soon after finds in memory which row it is for.
 """
 
 import asyncio
+import contextlib
 import logging
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Sequence
@@ -18,22 +22,29 @@ from typing import NamedTuple, TypeVar
 from harkara_chassis.clock import now_utc
 from harkara_chassis.faults import is_passing
 from harkara_contracts.events import Event
+from harkara_contracts.subjects import Lane
 from harkara_smpp import CommandStatus, Delivery, is_receipt
-from harkara_sms_sender.attempt import Part, events_of, final_word, hand_over
+from harkara_sms_sender.attempt import Part, PartState, events_of, final_word
 from harkara_sms_sender.carrier import Carrier
-from harkara_sms_sender.deliveries import InboundText, Word, inbound_event, read_inbound, read_receipt
+from harkara_sms_sender.deliveries import InboundText, Word, inbound_event, read_inbound, read_receipt, with_word
 from harkara_sms_sender.flight import Flight, InHand
 from harkara_sms_sender.metrics import DELIVERIES, UNKNOWN_CODES
 from harkara_sms_sender.settings import Settings
-from harkara_sms_sender.store import Found, PartKey, Store
+from harkara_sms_sender.store import Found, PartKey, Store, Taken, without
 
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
+_OTP = Lane.OTP
+_SENT = PartState.SENT
 _FIRST_BACKOFF_S = 0.1
 _LONGEST_BACKOFF_S = 5.0
 _MAX_REMEMBERED = 10_000
+_MAX_TAKEN = 20_000
+_TURN_S = 0.02
+_BUSY = 8
+"""A turn of so many answers and receipts is followed by another no sooner than `_TURN_S` after its beginning."""
 _PARKED_LATELY = timedelta(minutes=10)
 _CLEANING_S = 600.0
 _INBOUND_AGE = timedelta(hours=24)
@@ -68,11 +79,16 @@ class Recorder:
         self._stopping = False
         # Receipts this process parked a moment ago: matched at once when their id is stored.
         self._parked: OrderedDict[tuple[str, str], Word] = OrderedDict()
+        # Messages of one part that a carrier took a moment ago, by what their receipts will name.
+        self._taken: OrderedDict[tuple[str, str], Taken] = OrderedDict()
+        self._hurry = asyncio.Event()
 
     def landed(self, flight: Flight) -> None:
         """All parts of a flight have an answer."""
         self._flights.append(flight)
         self._wake.set()
+        if flight.attempt.lane is _OTP:
+            self._hurry.set()
 
     def delivered(self, carrier: Carrier, deliveries: Sequence[Delivery]) -> None:
         """Messages came in; each is answered when what it says is stored and published."""
@@ -93,23 +109,33 @@ class Recorder:
         Raises:
             Exception: something that waiting does not mend, with answers unwritten: the process must not go on.
         """
+        loop = asyncio.get_running_loop()
         while not self._stopping or self._flights or self._items:
             await self._wake.wait()
+            began = loop.time()
             self._wake.clear()
+            self._hurry.clear()
             flights, self._flights = self._flights, []
             items, self._items = self._items, []
             if flights or items:
                 await self._turn(flights, items)
+            if len(flights) + len(items) >= _BUSY and not self._stopping:
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout_at(began + _TURN_S):
+                        await self._hurry.wait()
 
     def stop(self) -> None:
         self._stopping = True
         self._wake.set()
+        self._hurry.set()
 
     async def _turn(self, flights: list[Flight], items: list[_Item]) -> None:
+        with_answers, others = _with_answers(flights, items)
         events = await self._record(flights)
-        items += self._awaited(flights)
-        settled, more = await self._settle_or_isolate(items)
+        others += self._awaited(flights)
+        settled, more = await self._settle_or_isolate(others)
         events += more
+        settled += with_answers
         if events:
             await self._publish(events)
         unparked = [item.word for item in settled if item.delivery is None and item.word is not None]
@@ -128,12 +154,18 @@ class Recorder:
             return []
         events: list[Event] = []
         answers: list[tuple[PartKey, Part]] = []
+        taken: dict[tuple[str, str], Taken] = {}
         for flight in flights:
-            event = hand_over(flight.trail, flight.parts)
-            flight.events = [event] if event is not None else []
+            flight.events = list(events_of(flight.trail, flight.parts))
             events += flight.events
-            answers += zip(flight.keys(), flight.parts, strict=True)
+            keys = flight.keys()
+            answers += zip(keys, flight.parts, strict=True)
+            if _is_taken_whole(flight):
+                taken[flight.attempt.carrier, flight.parts[0].receipt_key or ""] = Taken(keys[0], flight.trail)
         await _insist(lambda: self._store.record_answers(answers))
+        self._taken.update(taken)
+        while len(self._taken) > _MAX_TAKEN:
+            self._taken.popitem(last=False)
         return events
 
     def _awaited(self, flights: list[Flight]) -> list[_Item]:
@@ -176,14 +208,15 @@ class Recorder:
         return events
 
     async def _settle_words(self, words: list[Word]) -> list[Event]:
-        found = await self._store.apply_words(words, now_utc().date())
+        known = [(taken, word) for word in words if (taken := self._taken.pop((word.carrier, word.receipt_key), None))]
+        found = await self._store.apply_known(known) if known else []
+        if len(found) < len(words):
+            found += await self._store.apply_words(without(words, found), now_utc().date())
         proven: list[Found] = []
         if len(found) < len(words):
-            known = {(one.word.carrier, one.word.receipt_key) for one in found}
-            strangers = [word for word in words if (word.carrier, word.receipt_key) not in known]
+            strangers = without(words, found)
             proven = await self._prove(strangers)
-            proven_keys = {(one.word.carrier, one.word.receipt_key) for one in proven}
-            await self._park([word for word in strangers if (word.carrier, word.receipt_key) not in proven_keys])
+            await self._park(without(strangers, proven))
         return await self._events(found, proven)
 
     async def _prove(self, strangers: list[Word]) -> list[Found]:
@@ -259,6 +292,32 @@ class Recorder:
             now - timedelta(seconds=self._settings.parked_receipt_age_s), self._settings.parked_receipt_limit
         )
         await self._store.forget_inbound(now - _INBOUND_AGE)
+
+
+def _with_answers(flights: list[Flight], items: list[_Item]) -> tuple[list[_Item], list[_Item]]:
+    """Put receipts into the answers of this turn that they are for; returns the items that are thereby done, and the rest.
+
+    A message of several parts waits for the other parts' receipts: those are settled from its rows.
+    """
+    answered = {
+        (flight.attempt.carrier, flight.parts[0].receipt_key): flight for flight in flights if _is_taken_whole(flight)
+    }
+    done: list[_Item] = []
+    others: list[_Item] = []
+    for item in items:
+        flight = answered.get((item.word.carrier, item.word.receipt_key)) if item.word is not None else None
+        if flight is None or item.word is None:
+            others.append(item)
+            continue
+        done.append(item)
+        if _is_taken_whole(flight):  # the first word is the last
+            flight.parts[0] = with_word(flight.parts[0], item.word)
+    return done, others
+
+
+def _is_taken_whole(flight: Flight) -> bool:
+    """Tell whether it is of one part, which the carrier took and has no final word on."""
+    return len(flight.parts) == 1 and flight.parts[0].state is _SENT
 
 
 def _read(carrier: Carrier, delivery: Delivery, now: datetime) -> tuple[str, _Item | None]:

@@ -20,11 +20,11 @@ RECORD_ANSWERS = """
 UPDATE submission AS s
 SET state = a.state, carrier_message_id = a.carrier_message_id, receipt_key = a.receipt_key, error_code = a.error_code,
     error_description = a.error_description, carrier_code = a.carrier_code, retriable = a.retriable,
-    answered_at = a.answered_at
+    answered_at = a.answered_at, final_at = a.final_at
 FROM unnest($1::date[], $2::text[], $3::int[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[], $9::text[],
-            $10::bool[], $11::timestamptz[])
+            $10::bool[], $11::timestamptz[], $12::timestamptz[])
     AS a(day, attempt_id, part, state, carrier_message_id, receipt_key, error_code, error_description, carrier_code,
-         retriable, answered_at)
+         retriable, answered_at, final_at)
 WHERE s.day = a.day AND s.attempt_id = a.attempt_id AND s.part = a.part AND s.state IN ('submitting', 'unknown')
 """
 
@@ -34,9 +34,20 @@ SET state = w.state, error_code = w.error_code, error_description = w.error_desc
     retriable = w.retriable, final_at = w.said_at
 FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::bool[], $8::timestamptz[])
     AS w(carrier, receipt_key, state, error_code, error_description, carrier_code, retriable, said_at)
-WHERE s.carrier = w.carrier AND s.receipt_key = w.receipt_key AND s.day >= $9 AND s.state = 'sent'
+WHERE s.carrier = w.carrier AND s.receipt_key = w.receipt_key AND s.day BETWEEN $9 AND $10 AND s.state = 'sent'
 RETURNING s.carrier, {_COLUMNS}
 """  # noqa: S608
+
+APPLY_KNOWN = """
+UPDATE submission AS s
+SET state = w.state, error_code = w.error_code, error_description = w.error_description, carrier_code = w.carrier_code,
+    retriable = w.retriable, final_at = w.said_at
+FROM unnest($1::date[], $2::text[], $3::int[], $4::text[], $5::text[], $6::text[], $7::text[], $8::bool[],
+            $9::timestamptz[])
+    AS w(day, attempt_id, part, state, error_code, error_description, carrier_code, retriable, said_at)
+WHERE s.day = w.day AND s.attempt_id = w.attempt_id AND s.part = w.part AND s.state = 'sent'
+RETURNING s.day, s.attempt_id, s.part
+"""
 
 FIND_KEYS = f"""
 SELECT s.carrier, s.recipient, {_COLUMNS}

@@ -1,6 +1,6 @@
 """The sender's tables: what was handed to a carrier, receipts that came too early, and parts of inbound messages.
 
-`submission` has one row for each part, written three times in its life: the intent, the carrier's answer, the receipt.
+`submission` has one row for each part, written up to three times: the intent, the carrier's answer, the receipt.
 Every method is one statement for a whole batch. Rows are found by key only, whatever the planner may think of a table
 that has just begun to grow.
 """
@@ -19,7 +19,7 @@ from harkara_contracts.ids import day_of
 from harkara_contracts.subjects import Lane
 from harkara_sms_sender import statements as sql
 from harkara_sms_sender.attempt import Part, PartState
-from harkara_sms_sender.deliveries import InboundText, Word
+from harkara_sms_sender.deliveries import InboundText, Word, with_word
 
 _NATIONAL_DIGITS = 10
 
@@ -102,7 +102,8 @@ class PartKey(NamedTuple):
     part: int
 
 
-class Intent(NamedTuple):
+@dataclass(slots=True)
+class Intent:
     """An attempt about to be handed over."""
 
     attempt_id: str
@@ -136,6 +137,13 @@ class Found(NamedTuple):
     trail: dict[str, Any]
     part: Part
     changed: bool
+
+
+class Taken(NamedTuple):
+    """A message of one part that a carrier took: its row, and what its events share."""
+
+    key: PartKey
+    trail: dict[str, Any]
 
 
 class Store:
@@ -182,10 +190,11 @@ class Store:
                 part.carrier_code,
                 part.retriable,
                 part.answered_at,
+                part.final_at,
             )
             for key, part in answers
         ]
-        await self._execute(sql.RECORD_ANSWERS, *_columns(rows, 11))
+        await self._execute(sql.RECORD_ANSWERS, *_columns(rows, 12))
 
     async def attempts(self, attempt_ids: Iterable[str]) -> dict[str, StoredAttempt]:
         """Return all rows of these attempts, parts in order."""
@@ -224,9 +233,10 @@ class Store:
         Almost every receipt is for a message of yesterday or today that has no final word; only the others cost more.
         Carriers use their ids again: a part that has its final word is meant only if the handset is the same.
         """
-        found = await self._apply(words, today - timedelta(days=1))
+        # Not the days to come, whose partitions are there already: each is one more index to search.
+        found = await self._apply(words, today - timedelta(days=1), today + timedelta(days=1))
         if len(found) < len(words):
-            rest = _without(words, found)
+            rest = without(words, found)
             rows: dict[tuple[str, str], list[asyncpg.Record]] = {}
             for row in await self._fetch(
                 sql.FIND_KEYS, *_columns([(word.carrier, word.receipt_key) for word in rest], 2)
@@ -234,17 +244,27 @@ class Store:
                 rows.setdefault((row["carrier"], row["receipt_key"]), []).append(row)
             late = [word for word in rest if any(map(_is_open, rows.get((word.carrier, word.receipt_key), ())))]
             if late:
-                found += await self._apply(late, date.min)
-            for word in _without(rest, found):
+                found += await self._apply(late, date.min, date.max)
+            for word in without(rest, found):
                 same = [row for row in rows.get((word.carrier, word.receipt_key), ()) if _is_for(word, row)]
                 if same:
                     found.append(_found(same[-1], word, changed=False))
         return found
 
-    async def _apply(self, words: Sequence[Word], first_day: date) -> list[Found]:
+    async def apply_known(self, known: Sequence[tuple[Taken, Word]]) -> list[Found]:
+        """Write receipts to rows that are known; those without a final word so far are in the result."""
+        rows = [(*taken.key, *_word_columns(word)) for taken, word in known]
+        updated = {tuple(row) for row in await self._fetch(sql.APPLY_KNOWN, *_columns(rows, 9))}
+        return [
+            Found(taken.key, word, 1, taken.trail, with_word(Part(PartState.SENT), word), changed=True)
+            for taken, word in known
+            if taken.key in updated
+        ]
+
+    async def _apply(self, words: Sequence[Word], first_day: date, last_day: date) -> list[Found]:
         by_key = {(word.carrier, word.receipt_key): word for word in words}
         rows = [(w.carrier, w.receipt_key, *_word_columns(w)) for w in by_key.values()]
-        updated = await self._fetch(sql.APPLY_WORDS, *_columns(rows, 8), first_day)
+        updated = await self._fetch(sql.APPLY_WORDS, *_columns(rows, 8), first_day, last_day)
         return [_found(row, by_key[row["carrier"], row["receipt_key"]], changed=True) for row in updated]
 
     async def open_parts(self, words: Sequence[Word], since: datetime) -> dict[tuple[str, str, str], list[PartKey]]:
@@ -337,7 +357,8 @@ def _word_columns(word: Word) -> tuple[Any, ...]:
     )
 
 
-def _without(words: Sequence[Word], found: Sequence[Found]) -> list[Word]:
+def without(words: Sequence[Word], found: Sequence[Found]) -> list[Word]:
+    """Return the words that nothing was found for."""
     keys = {(one.word.carrier, one.word.receipt_key) for one in found}
     return [word for word in words if (word.carrier, word.receipt_key) not in keys]
 

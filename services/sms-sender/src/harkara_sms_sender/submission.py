@@ -6,6 +6,7 @@ Indian settings: the header as an alphanumeric source (TON 5, NPI 0), the handse
 
 from collections import OrderedDict
 from datetime import datetime
+from functools import lru_cache
 from typing import Final
 from zlib import crc32
 
@@ -14,6 +15,9 @@ from harkara_contracts.events import AttemptFunded, SmsContent
 from harkara_smpp import NumberingPlan, SubmitSm, TypeOfNumber
 from harkara_sms_text import split
 
+_ALPHANUMERIC: Final = int(TypeOfNumber.ALPHANUMERIC)
+_INTERNATIONAL: Final = int(TypeOfNumber.INTERNATIONAL)
+_ISDN: Final = int(NumberingPlan.ISDN)
 _REGISTERED_DELIVERY_ALWAYS: Final = 1  # SMPP 3.4 §5.2.17
 _LONGEST_VALIDITY_S: Final = 30 * 86_400  # DD of a relative time is at most 30 here; carriers keep far less
 _MAX_DESTINATIONS: Final = 50_000
@@ -60,11 +64,10 @@ def submit_pdus(attempt: AttemptFunded, tags: DltTags, reference: int, now: date
     tlvs = dlt_parameters(sms, tags)
     return [
         SubmitSm(
-            source_addr_ton=TypeOfNumber.ALPHANUMERIC,
-            source_addr_npi=NumberingPlan.UNKNOWN,
+            source_addr_ton=_ALPHANUMERIC,
             source_addr=sms.sender,
-            dest_addr_ton=TypeOfNumber.INTERNATIONAL,
-            dest_addr_npi=NumberingPlan.ISDN,
+            dest_addr_ton=_INTERNATIONAL,
+            dest_addr_npi=_ISDN,
             destination_addr=attempt.to,
             esm_class=part.esm_class,
             validity_period=validity_period,
@@ -78,14 +81,25 @@ def submit_pdus(attempt: AttemptFunded, tags: DltTags, reference: int, now: date
 
 
 def dlt_parameters(sms: SmsContent, tags: DltTags) -> dict[int, bytes]:
-    """Return the DLT TLVs: ASCII without a closing NUL; what a message does not have is left out."""
-    values = ((tags.entity_id, sms.entity_id), (tags.template_id, sms.dlt_template_id), (tags.chain, sms.chain_hash))
+    """Return the DLT TLVs: ASCII without a closing NUL; what a message does not have is left out. Not to be changed."""
+    return _dlt_parameters(
+        ((tags.entity_id, sms.entity_id), (tags.template_id, sms.dlt_template_id), (tags.chain, sms.chain_hash))
+    )
+
+
+@lru_cache(maxsize=1024)  # they are those of the template, so the next message mostly has the same
+def _dlt_parameters(values: tuple[tuple[int, str | None], ...]) -> dict[int, bytes]:
     return {tag: value.encode("ascii") for tag, value in values if value}
 
 
 def relative_time(seconds: float) -> str:
     """Write a relative time, `YYMMDDhhmmss000R` (SMPP 3.4 §7.1.1): at least one second, at most 30 days."""
-    minutes, second = divmod(max(1, min(int(seconds), _LONGEST_VALIDITY_S)), 60)
+    return _relative_time(max(1, min(int(seconds), _LONGEST_VALIDITY_S)))
+
+
+@lru_cache(maxsize=1024)  # messages sent together mostly have the same validity
+def _relative_time(seconds: int) -> str:
+    minutes, second = divmod(seconds, 60)
     hours, minute = divmod(minutes, 60)
     day, hour = divmod(hours, 24)
     return f"0000{day:02d}{hour:02d}{minute:02d}{second:02d}000R"

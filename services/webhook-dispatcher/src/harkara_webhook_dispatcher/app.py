@@ -1,5 +1,7 @@
 """The webhook-dispatcher: tells clients what became of their messages, signed, until they have heard it."""
 
+from dataclasses import asdict
+
 from harkara_chassis import Service, run
 from harkara_chassis.sealing import Sealer
 from harkara_contracts import commands, consumers
@@ -9,6 +11,7 @@ from harkara_webhook_dispatcher.dispatcher import OWNER, Dispatcher
 from harkara_webhook_dispatcher.handlers import Handlers
 from harkara_webhook_dispatcher.sender import Sender
 from harkara_webhook_dispatcher.settings import Settings
+from harkara_webhook_dispatcher.standing import warnings_of
 from harkara_webhook_dispatcher.store import Store
 
 _BATCHES_AT_ONCE = 16
@@ -37,6 +40,8 @@ async def build(service: Service[Settings]) -> None:
     service.answer(commands.SendTestEvent, handlers.send_test_event)
     service.answer(commands.ListDeliveries, handlers.list_deliveries)
     service.answer(commands.ReplayDelivery, handlers.replay_delivery)
+    service.vitals.warn(lambda: warnings_of(dispatcher.standing))
+    service.vitals.tell("webhooks", lambda: asdict(dispatcher.standing))
     service.background(dispatcher.settle_forever, name="settle")
     service.background(dispatcher.sweep_forever, name="sweep")
 

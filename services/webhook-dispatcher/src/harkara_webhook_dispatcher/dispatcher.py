@@ -19,7 +19,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from datetime import datetime, timedelta
 from types import TracebackType
-from typing import Self
+from typing import NamedTuple, Self
 
 from harkara_chassis.clock import now_utc
 from harkara_chassis.faults import is_passing
@@ -27,12 +27,13 @@ from harkara_chassis.metrics import counter
 from harkara_contracts.events import Event, TimerDue
 from harkara_contracts.facts import EndpointFact
 from harkara_contracts.subjects import Lane
-from harkara_webhook_dispatcher.courier import Courier, CourierLimits, Flight, Post
+from harkara_webhook_dispatcher.courier import Courier, CourierLimits, Fate, Flight, Landing, Post
 from harkara_webhook_dispatcher.delivery import Delivery
 from harkara_webhook_dispatcher.directory import Directory
 from harkara_webhook_dispatcher.endpoint import Endpoint
 from harkara_webhook_dispatcher.retry import RetryPolicy, round_up
 from harkara_webhook_dispatcher.settings import RESERVE_S, Settings
+from harkara_webhook_dispatcher.standing import Standing, standing_of
 from harkara_webhook_dispatcher.store import Store
 
 logger = logging.getLogger(__name__)
@@ -50,6 +51,17 @@ _ENDED = counter("harkara_webhook_deliveries", "Deliveries that ended, by state.
 _DISABLED = counter("harkara_webhook_endpoints_disabled", "Endpoints switched off for their failures.")
 
 Publish = Callable[[Iterable[Event]], Awaitable[int]]
+
+
+class _Lease(NamedTuple):
+    """The same moment by the wall clock and by the monotonic one."""
+
+    ends_at: datetime
+    ends_s: float
+
+    @classmethod
+    def until(cls, ends_at: datetime) -> Self:
+        return cls(ends_at, time.monotonic() + (ends_at - now_utc()).total_seconds())
 
 
 class Dispatcher:
@@ -91,8 +103,12 @@ class Dispatcher:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await asyncio.gather(*(courier.stop(self._timeout_s + 1) for courier in self._couriers.values()))
-        await asyncio.sleep(0)  # landings are told by callbacks of this loop's next turn
         await self._settle()
+
+    @property
+    def standing(self) -> Standing:
+        """How the endpoints do that this process delivers to."""
+        return standing_of(self._couriers.values(), now_utc())
 
     async def refresh(self) -> None:
         """Read endpoints that changed, and hand couriers their new ones."""
@@ -104,7 +120,7 @@ class Dispatcher:
             if endpoint is not None and endpoint.is_active:
                 courier.change(endpoint)
             else:
-                courier.let_go()
+                courier.retire()
                 del self._couriers[webhook_id]
 
     async def dispatch(self, fresh: Sequence[Delivery], grace_s: float | None = None) -> list[TimerDue]:
@@ -117,14 +133,13 @@ class Dispatcher:
         Returns:
             The timers that bring back what is not delivered; to be published before the inputs are acknowledged.
         """
-        flights = [self._launch_once(delivery) for delivery in {one.delivery_id: one for one in fresh}.values()]
-        waited_for = [
-            flight.landed for flight in flights if grace_s is not None or self._is_prompt(flight.delivery.webhook_id)
-        ]
-        if waited_for:
-            await asyncio.wait(waited_for, timeout=self._grace_s if grace_s is None else grace_s)
-        landed = [flight.delivery for flight in flights if flight.landed.done()]
-        late = [flight for flight in flights if not flight.landed.done()]
+        lease = _Lease.until(self.lease_ends_at(now_utc()))
+        flights = [self._launch_once(delivery, lease) for delivery in {one.delivery_id: one for one in fresh}.values()]
+        await Landing(
+            flight for flight in flights if grace_s is not None or self._is_prompt(flight.delivery.webhook_id)
+        ).wait(self._grace_s if grace_s is None else grace_s)
+        landed = [flight.delivery for flight in flights if flight.is_down]
+        late = [flight for flight in flights if not flight.is_down]
         everything = [flight.delivery for flight in flights]
         timers = self._timers(everything)
         try:
@@ -136,15 +151,15 @@ class Dispatcher:
         self._forget(flights)
         self._count(landed)
         for flight in late:
-            self._settle_when_landed(flight)
+            flight.tell(self._on_down)
         return timers
 
     async def resend(self, delivery: Delivery, wait_s: float) -> list[TimerDue]:
         """Send a stored delivery that is pending under our lease; waits so long for its landing."""
         timers = self._timers([delivery])
-        flight = self._launch(delivery)
-        self._settle_when_landed(flight)
-        await asyncio.wait([flight.landed], timeout=wait_s)
+        flight = self._launch(delivery, _Lease.until(delivery.next_attempt_at or now_utc()))
+        flight.tell(self._on_down)
+        await Landing([flight]).wait(wait_s)
         return timers
 
     async def sweep(self, now: datetime) -> list[TimerDue]:
@@ -152,9 +167,10 @@ class Dispatcher:
         await self.refresh()
         spare = max(0, min(self._in_memory_max - self._in_memory, self._limits.capacity, _CLAIM_MAX))
         rooms = {webhook_id: max(0, min(courier.room, spare)) for webhook_id, courier in self._couriers.items()}
-        claimed = await self._store.claim(now, self.lease_ends_at(now_utc()), rooms, spare)
+        lease = _Lease.until(self.lease_ends_at(now_utc()))
+        claimed = await self._store.claim(now, lease.ends_at, rooms, spare)
         for delivery in claimed:
-            self._settle_when_landed(self._launch(delivery))
+            self._launch(delivery, lease).tell(self._on_down)
         timers = self._timers(claimed)
         taken = Counter(delivery.webhook_id for delivery in claimed)
         # What had no room is looked for again soon.
@@ -171,6 +187,8 @@ class Dispatcher:
                 if not is_passing(failure):
                     raise
                 logger.warning("a sweep has to wait", extra={"kind": type(failure).__name__})
+            for courier in self._couriers.values():
+                courier.send_home()
             await asyncio.sleep(self._sweep_interval_s)
 
     async def settle_forever(self) -> None:
@@ -192,37 +210,32 @@ class Dispatcher:
 
     # --- launching -----------------------------------------------------------------------------------------------------
 
-    def _launch_once(self, delivery: Delivery) -> Flight:
+    def _launch_once(self, delivery: Delivery, lease: _Lease) -> Flight:
         known = self._unwritten.get(delivery.delivery_id)
-        if known is not None and not known.landed.cancelled():
+        if known is not None and known.fate is not Fate.LET_GO:
             return known
-        delivery.next_attempt_at = self.lease_ends_at(now_utc())
-        flight = self._launch(delivery)
-        if flight.landed.cancelled():
+        delivery.next_attempt_at = lease.ends_at
+        flight = self._launch(delivery, lease)
+        if flight.fate is Fate.LET_GO:
             delivery.next_attempt_at = round_up(now_utc() + timedelta(seconds=_SPILL_S), _GRID_S)
         self._unwritten[delivery.delivery_id] = flight
         return flight
 
-    def _launch(self, delivery: Delivery) -> Flight:
-        flight = Flight(delivery, time.monotonic() + self._left_s(delivery))
+    def _launch(self, delivery: Delivery, lease: _Lease) -> Flight:
+        flight = Flight(delivery, lease.ends_s)
         endpoint = self._directory.get(delivery.webhook_id)
         if endpoint is None or not endpoint.is_active:
             delivery.give_up("the endpoint is switched off or deleted", now_utc())
-            flight.landed.set_result(None)
+            flight.end(Fate.LANDED)
         elif self._in_memory >= self._in_memory_max:
-            flight.landed.cancel()
+            flight.end(Fate.LET_GO)
         else:
             self._in_memory += 1
-            flight.landed.add_done_callback(self._on_left_memory)
+            flight.tell(self._on_left_memory)
             self._courier(endpoint).offer(flight)
         return flight
 
-    @staticmethod
-    def _left_s(delivery: Delivery) -> float:
-        """Return what is left of a delivery's lease."""
-        return (delivery.next_attempt_at - now_utc()).total_seconds() if delivery.next_attempt_at else 0.0
-
-    def _on_left_memory(self, _: asyncio.Future[None]) -> None:
+    def _on_left_memory(self, _: Flight) -> None:
         self._in_memory -= 1
 
     def _courier(self, endpoint: Endpoint) -> Courier:
@@ -242,13 +255,10 @@ class Dispatcher:
 
     # --- settling ------------------------------------------------------------------------------------------------------
 
-    def _settle_when_landed(self, flight: Flight) -> None:
-        flight.landed.add_done_callback(lambda _: self._on_landed(flight))
-
-    def _on_landed(self, flight: Flight) -> None:
+    def _on_down(self, flight: Flight) -> None:
         # What was let go untried stays pending in the table until its lease ends. If settling falls far behind, the
         # oldest results are given up: their leases end too, and they are sent again.
-        if not flight.landed.cancelled():
+        if flight.fate is Fate.LANDED:
             del self._landed[: max(0, len(self._landed) - _LANDED_MAX)]
             self._landed.append(flight.delivery)
             self._wake.set()

@@ -12,13 +12,13 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 
-from aiohttp.abc import AbstractResolver, ResolveResult
-from aiohttp.connector import AddrInfoType
+from aiohappyeyeballs import AddrInfoType
 
 _RESOLVER_THREADS = 32
 """A name server that does not answer holds a thread for many seconds; others' names must not wait for it."""
 
 _ADDRESSES_MAX = 16
+_FOUND_FOR_S = 30.0
 
 _REFUSED = tuple(
     (ipaddress.ip_network(network), words)
@@ -88,38 +88,54 @@ def require_public(addresses: Sequence[str]) -> None:
             raise AddressRefusedError(f"the URL's host has an address that is not public ({words})")
 
 
-class GuardedResolver(AbstractResolver):
-    """Resolves names in threads of its own and lets only wholly public ones through, unless `sandbox`."""
+class Guard:
+    """Tells where a host is, and makes the sockets; both let only what is public through, unless `sandbox`.
+
+    Names are resolved in threads of its own. What was found is good for `_FOUND_FOR_S`, and calls that come meanwhile
+    wait for the same look-up.
+    """
 
     def __init__(self, *, sandbox: bool) -> None:
         self._sandbox = sandbox
         self._threads = ThreadPoolExecutor(_RESOLVER_THREADS, thread_name_prefix="webhook-resolver")
+        self._found: dict[tuple[str, int], asyncio.Future[list[AddrInfoType]]] = {}
 
-    async def resolve(
-        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
-    ) -> list[ResolveResult]:
-        addresses = await asyncio.get_running_loop().run_in_executor(self._threads, _addresses, host, family)
-        if not self._sandbox:
-            require_public([address for _, address in addresses])
-        return [
-            ResolveResult(
-                hostname=host,
-                host=address,
-                port=port,
-                family=kind,
-                proto=socket.IPPROTO_TCP,
-                flags=socket.AI_NUMERICHOST | socket.AI_NUMERICSERV,
-            )
-            for kind, address in addresses[:_ADDRESSES_MAX]
-        ]
+    async def resolve(self, host: str, port: int) -> list[AddrInfoType]:
+        """Return the addresses of a host, all of them looked at.
 
-    async def close(self) -> None:
+        Raises:
+            AddressRefusedError: one is not public.
+            socket.gaierror, UnicodeError: the name has none, or cannot be a name.
+        """
+        key = (host, port)
+        looking = self._found.get(key)
+        if looking is None:
+            looking = self._found[key] = asyncio.ensure_future(self._look_up(host, port))
+            looking.add_done_callback(lambda done: self._keep(key, done))
+        return await asyncio.shield(looking)
+
+    def open_socket(self, address: AddrInfoType) -> socket.socket:
+        return open_socket(address) if self._sandbox else open_public_socket(address)
+
+    def close(self) -> None:
+        for looking in self._found.values():
+            looking.cancel()
         self._threads.shutdown(wait=False, cancel_futures=True)
 
+    async def _look_up(self, host: str, port: int) -> list[AddrInfoType]:
+        addresses = await asyncio.get_running_loop().run_in_executor(self._threads, _addresses, host, port)
+        if not self._sandbox:
+            require_public([str(place[0]) for *_, place in addresses])
+        return addresses[:_ADDRESSES_MAX]
 
-def _addresses(host: str, family: int) -> list[tuple[socket.AddressFamily, str]]:
-    found = socket.getaddrinfo(host, None, family=family, type=socket.SOCK_STREAM)
-    return [(kind, str(place[0])) for kind, _, _, _, place in found]
+    def _keep(self, key: tuple[str, int], done: "asyncio.Future[list[AddrInfoType]]") -> None:
+        """Forget a failure at once, and what was found in a while."""
+        is_good = not done.cancelled() and done.exception() is None
+        asyncio.get_running_loop().call_later(_FOUND_FOR_S if is_good else 0, self._found.pop, key, None)
+
+
+def _addresses(host: str, port: int) -> list[AddrInfoType]:
+    return list[AddrInfoType](socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, proto=socket.IPPROTO_TCP))
 
 
 def open_public_socket(address: AddrInfoType) -> socket.socket:

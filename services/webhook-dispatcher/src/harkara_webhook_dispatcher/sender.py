@@ -2,42 +2,27 @@
 
 import asyncio
 import email.utils
-import ssl
 import time
 from datetime import datetime
+from functools import lru_cache
 from types import TracebackType
 from typing import Self
 
-import aiohttp
+from yarl import URL
 
 from harkara_chassis.clock import now_utc
+from harkara_webhook_dispatcher.connection import Connections, NoAnswerError, Place, Reply
 from harkara_webhook_dispatcher.delivery import Answer, Delivery
 from harkara_webhook_dispatcher.endpoint import Endpoint
-from harkara_webhook_dispatcher.guard import AddressRefusedError, GuardedResolver, open_public_socket, open_socket
+from harkara_webhook_dispatcher.guard import Guard
 from harkara_webhook_dispatcher.settings import Settings
 from harkara_webhook_dispatcher.signature import signature_headers
 
-_READ_BYTES_MAX = 4_096
 _HEAD_LENGTH = 512
-_DNS_TTL_S = 30
-_KEEPALIVE_S = 60.0
-
-_FAILURES: tuple[tuple[tuple[type[Exception], ...], str], ...] = (
-    ((aiohttp.ClientConnectorDNSError,), "the host's name has no address"),
-    (
-        (aiohttp.ClientConnectorCertificateError, ssl.SSLCertVerificationError),
-        "the host's TLS certificate is not valid",
-    ),
-    ((aiohttp.ClientSSLError,), "TLS could not be agreed with the host"),
-    ((aiohttp.ClientConnectorError,), "the connection could not be made"),
-    ((aiohttp.ServerDisconnectedError, OSError), "the connection broke before the answer"),
-    ((aiohttp.ClientPayloadError,), "the connection broke in the middle of the answer"),
-)
-"""The first line that fits names the failure: narrower kinds stand before wider ones."""
 
 
 class Sender:
-    """Posts signed bodies over one session of kept connections; an async context manager.
+    """Posts signed bodies over kept connections; an async context manager.
 
     There is no bound on connections here: each endpoint's courier has its own, and a shared one would let slow endpoints
     take what others need.
@@ -46,81 +31,73 @@ class Sender:
     def __init__(self, settings: Settings) -> None:
         self._prefix = settings.webhook_header_prefix
         self._timeout_s = settings.webhook_timeout_s
-        self._sandbox = settings.webhook_sandbox
         self._user_agent = settings.webhook_user_agent
-        self._session: aiohttp.ClientSession | None = None
+        self._guard = Guard(sandbox=settings.webhook_sandbox)
+        self._connections: Connections | None = None
 
     async def __aenter__(self) -> Self:
-        connector = aiohttp.TCPConnector(
-            resolver=GuardedResolver(sandbox=self._sandbox),
-            socket_factory=open_socket if self._sandbox else open_public_socket,
-            limit=0,
-            ttl_dns_cache=_DNS_TTL_S,
-            keepalive_timeout=_KEEPALIVE_S,
-        )
-        self._session = aiohttp.ClientSession(
-            connector=connector,
-            headers={
-                "Content-Type": "application/json",
-                "User-Agent": self._user_agent,
-                "Accept-Encoding": "identity",
-            },
-            cookie_jar=aiohttp.DummyCookieJar(),
-            timeout=aiohttp.ClientTimeout(total=None),  # one deadline for everything is set around each request
-            auto_decompress=False,  # a small answer must not become a large one
-            read_bufsize=_READ_BYTES_MAX,
-            trust_env=False,
-        )
+        self._connections = Connections(self._guard)
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._session is not None:
-            await self._session.close()
+        if self._connections is not None:
+            self._connections.close()
+            await asyncio.sleep(0)  # connections end in the loop's next turn
+        self._guard.close()
 
     async def post(self, endpoint: Endpoint, delivery: Delivery) -> Answer:
         at = now_utc()
         begun = time.perf_counter()
-        status, error, head, retry_after_s = None, None, None, None
+        reply, error = None, None
         try:
-            async with asyncio.timeout(self._timeout_s):
-                status, head, retry_after = await self._exchange(endpoint, delivery, at)
-            error = _refusal(status)
-            retry_after_s = retry_after_seconds(retry_after, at) if retry_after and error else None
-        except (aiohttp.ClientError, OSError, ValueError, asyncio.IncompleteReadError) as failure:
-            error = self._in_words(failure)
+            reply = await self._exchange(endpoint, delivery, at)
+            error = _refusal(reply.status)
+        except TimeoutError:
+            error = f"no answer within {self._timeout_s:g} s"
+        except NoAnswerError as failure:
+            error = str(failure)
         latency_ms = round((time.perf_counter() - begun) * 1000)
-        return Answer(at, latency_ms, status, error, head, retry_after_s)
+        if reply is None:
+            return Answer(at, latency_ms, error=error)
+        retry_after_s = retry_after_seconds(reply.retry_after, at) if reply.retry_after and error else None
+        return Answer(at, latency_ms, reply.status, error, _shown(reply.body), retry_after_s)
 
-    async def _exchange(self, endpoint: Endpoint, delivery: Delivery, at: datetime) -> tuple[int, str, str | None]:
-        """Return status, head of the body and Retry-After."""
-        if self._session is None:
+    async def _exchange(self, endpoint: Endpoint, delivery: Delivery, at: datetime) -> Reply:
+        if self._connections is None:
             raise RuntimeError("the sender is not open")
-        keys = endpoint.living_keys(at)
-        headers = signature_headers(self._prefix, delivery.delivery_id, int(at.timestamp()), delivery.body, keys)
-        async with self._session.post(
-            endpoint.url, data=delivery.body, headers=headers, allow_redirects=False
-        ) as response:
-            head = await _read_head(response)
-            return response.status, head, response.headers.get("Retry-After")
-
-    def _in_words(self, failure: Exception) -> str:
-        if isinstance(failure, TimeoutError):
-            return f"no answer within {self._timeout_s:g} s"
-        if isinstance(refused := getattr(failure, "os_error", None), AddressRefusedError):
-            return str(refused)
-        return next((words for kinds, words in _FAILURES if isinstance(failure, kinds)), "the answer is not valid HTTP")
+        place, head = _target(endpoint.url, self._user_agent)
+        body = delivery.body
+        headers = signature_headers(
+            self._prefix, delivery.delivery_id, int(at.timestamp()), body, endpoint.living_keys(at)
+        )
+        lines = "".join([f"{name}: {value}\r\n" for name, value in headers.items()])
+        octets = b"%b%bContent-Length: %d\r\n\r\n%b" % (head, lines.encode("ascii"), len(body), body)
+        return await self._connections.post(place, octets, self._timeout_s)
 
 
-async def _read_head(response: aiohttp.ClientResponse) -> str:
-    """Read a bounded part of the answer and return its head as text; what is longer costs the connection."""
-    read = bytearray()
-    while len(read) < _READ_BYTES_MAX and (chunk := await response.content.read(_READ_BYTES_MAX - len(read))):
-        read += chunk
-    if not response.content.at_eof():
-        response.close()
-    text = read[:_HEAD_LENGTH].decode("utf-8", "replace")
+@lru_cache(maxsize=4096)
+def _target(url: URL, user_agent: str) -> tuple[Place, bytes]:
+    """Return where a URL's requests go, and the lines that all of them begin with.
+
+    Nothing of the URL can end a line early: yarl has percent-encoded what is not allowed in a path.
+    """
+    host, port = url.raw_host, url.port
+    if host is None or port is None:
+        raise ValueError("the endpoint's URL has no host or port")
+    head = (
+        f"POST {url.raw_path_qs} HTTP/1.1\r\nHost: {url.host_port_subcomponent}\r\nUser-Agent: {user_agent}\r\n"
+        "Accept: */*\r\nAccept-Encoding: identity\r\nContent-Type: application/json\r\n"
+    )
+    return Place(host, port, is_tls=url.scheme == "https"), head.encode("ascii")
+
+
+def _shown(body: bytes) -> str:
+    """Return the beginning of an answer's body as text that is fit for a log."""
+    text = body[:_HEAD_LENGTH].decode("utf-8", "replace")
+    if text.isprintable():
+        return text
     return "".join([character if character.isprintable() or character == "\n" else " " for character in text])
 
 
