@@ -51,6 +51,31 @@ def test_the_newest_version_wins_in_any_order(facts: list[SenderFact]) -> None:
     assert known.version == 4
 
 
+def test_a_conclusion_is_drawn_anew_when_something_of_the_account_changed() -> None:
+    registry = Registry()
+    registry.apply(_sender(1))
+
+    def status() -> str:
+        known = registry.sender("A", "ABCDEF")
+        if known is None:
+            raise LookupError
+        return known.status
+
+    def remembered() -> str:
+        return registry.remembered("A", "status", status)
+
+    assert remembered() == "approved"
+    registry.apply(_sender(3, "suspended"))
+    assert remembered() == "suspended"
+    registry.apply(_sender(2))
+    assert remembered() == "suspended"
+    registry.apply(_sender(4, deleted=True))
+    with pytest.raises(LookupError):
+        remembered()
+    registry.apply(_sender(5))
+    assert remembered() == "approved"
+
+
 def test_a_tombstone_outlives_late_news() -> None:
     registry = Registry()
     registry.apply(_sender(3, deleted=True))

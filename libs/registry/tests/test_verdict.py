@@ -6,10 +6,10 @@ from datetime import UTC, datetime
 import pytest
 
 from harkara_contracts.errors import ErrorCode
-from harkara_contracts.events import Content, SmsContent
+from harkara_contracts.events import Content
 from harkara_contracts.facts import EntityFact, SenderFact, TemplateFact, TemplateVariable, UrlFact
 from harkara_contracts.subjects import Category, Channel
-from harkara_registry import MAX_SMS_PARTS, Refused, Registry, declare_variables, judge, judge_sms
+from harkara_registry import MAX_SMS_PARTS, Refused, Registry, RenderedSms, declare_variables, judge, judge_sms
 
 ACCOUNT = "ACC1"
 ENTITY = "1701158019811140068"
@@ -352,7 +352,7 @@ CASES = [
 ]
 
 
-def _judge(case: Case, held: Registry | None = None) -> SmsContent | Refused:
+def _judge(case: Case, held: Registry | None = None) -> RenderedSms | Refused:
     content = Content(
         sender=case.sender,
         template_id=case.template,
@@ -369,7 +369,7 @@ def _judge(case: Case, held: Registry | None = None) -> SmsContent | Refused:
 def test_verdict(case: Case) -> None:
     outcome = _judge(case)
     if case.code is None:
-        assert isinstance(outcome, SmsContent), outcome
+        assert isinstance(outcome, RenderedSms), outcome
         assert outcome.text == case.text
         assert outcome.sender == case.sender
     else:
@@ -388,7 +388,7 @@ def test_no_refusal_quotes_what_the_client_wrote(case: Case) -> None:
 
 def test_an_sms_carries_everything_a_carrier_needs() -> None:
     outcome = _judge(Case("long", template="LONG", variables=NONE, message="Harkara Stores: " + "\u0905" * 120))
-    assert isinstance(outcome, SmsContent)
+    assert isinstance(outcome, RenderedSms)
     assert (outcome.encoding, outcome.parts) == ("ucs2", 3)
     assert (outcome.entity_id, outcome.dlt_template_id, outcome.chain_hash) == (ENTITY, "1007158000000000006", "chain")
     assert outcome.parts < MAX_SMS_PARTS
@@ -399,7 +399,7 @@ def test_an_account_without_whitelist_may_send_what_has_no_links() -> None:
     for number in range(3):
         held.apply(UrlFact(version=2, deleted=True, account_id=ACCOUNT, url_id=f"URL{number}", kind="", value=""))
     plain = Case("plain", template="CODE", category=Category.OTP, variables=OTP)
-    assert isinstance(_judge(plain, held), SmsContent)
+    assert isinstance(_judge(plain, held), RenderedSms)
     linked = _judge(Case("linked"), held)
     assert isinstance(linked, Refused)
     assert linked.code is ErrorCode.URL_NOT_WHITELISTED
@@ -447,5 +447,5 @@ def test_declared_names_and_types_are_used() -> None:
         ),
         held,
     )
-    assert isinstance(outcome, SmsContent)
+    assert isinstance(outcome, RenderedSms)
     assert outcome.text == "Dear Asha, your code is 1234. - Harkara"

@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import aiohttp
+import orjson
 
 from harkara_contracts.events import MessageAccepted
 from harkara_contracts.facts import AccountFact
@@ -188,11 +189,16 @@ async def test_the_bus_away_is_told_in_time(start_edge: Any, bus: Any) -> None:
     async with start_edge(accept_timeout_s=0.1) as edge:
         client = await edge.client(bus)
 
-        async def stuck(*_: Any) -> None:
-            await asyncio.Event().wait()
+        back = asyncio.Event()
+        send = edge.service.publisher.send
 
-        edge.service.publisher.commit = stuck
+        async def stuck(messages: Any) -> Any:
+            await back.wait()
+            return await send(messages)
+
+        edge.service.publisher.send = stuck
         status, body, headers = await client.send()
+        back.set()
         assert status == 503
         assert is_refusal(body, headers, "ERR_UNAVAILABLE")
 
@@ -291,3 +297,30 @@ async def _until_refused(base_url: str) -> None:
                 return
             writer.close()
             await writer.wait_closed()
+
+
+def as_octets(client: Any, version: str = "1.1") -> bytes:
+    message = {"to": "919876543210", "sender": "HRKARA", "template_id": "TN_OTP_001", "category": "otp"}
+    body = orjson.dumps(message | {"variables": {"otp": "123456", "minutes": 5}})
+    return (
+        f"POST /v1/sms/send HTTP/{version}\r\nHost: edge\r\nAuthorization: Bearer {client.key}\r\n"
+        f"Content-Length: {len(body)}\r\n\r\n"
+    ).encode() + body
+
+
+async def test_an_answer_comes_whole_and_in_its_turn(client: Any) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", int(client.base_url.rpartition(":")[2]))
+    writer.write(as_octets(client))
+    head, _, body = (await reader.read(65_536)).partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 202 Accepted\r\ndate: ")
+    assert orjson.loads(body)["status"] == "accepted"
+    writer.write(as_octets(client) * 2)
+    answers = b""
+    while answers.count(b'"accepted"') < 2:
+        answers += await reader.read(65_536)
+    assert answers.count(b"HTTP/1.1 202 Accepted\r\n") == 2
+    writer.write(as_octets(client, "1.0"))
+    last = await reader.read()
+    assert b"\r\nconnection: close\r\n" in last
+    assert orjson.loads(last.partition(b"\r\n\r\n")[2])["status"] == "accepted"
+    writer.close()

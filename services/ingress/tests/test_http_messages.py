@@ -6,7 +6,7 @@ from typing import Any
 
 from harkara_chassis.clock import now_utc
 from harkara_contracts import events as e
-from harkara_contracts.ids import attempt_id
+from harkara_contracts.ids import attempt_id, new_message_id
 from harkara_contracts.subjects import Category, Channel, Lane
 
 
@@ -35,13 +35,13 @@ def trail(client: Any, message_id: str, number: int = 1, carrier: str = "jio") -
     }
 
 
-async def until(client: Any, message_id: str, state: str) -> Any:
-    """Ask until the read model has caught up."""
+async def until(client: Any, message_id: str, state: str, last_attempt: str | None = None) -> Any:
+    """Ask until the read model has caught up; attempts are read apart from messages, and either may come first."""
     async with asyncio.timeout(5):
         while True:
             status, body, _ = await client.call("GET", f"/v1/messages/{message_id}")
             assert status == 200, body
-            if body["state"] == state:
+            if body["state"] == state and last_attempt in {None, *(each["state"] for each in body["attempts"][-1:])}:
                 return body
 
 
@@ -52,6 +52,18 @@ async def test_a_message_is_there_right_after_its_202(client: Any) -> None:
     assert (body["message_id"], body["correlation_id"], body["channels"]) == (sent["message_id"], "c1", ["sms"])
     assert body["state"] == "accepted"
     assert body["attempts"] == []
+
+
+async def test_a_message_that_another_process_accepted_is_waited_for(start_edge: Any, bus: Any) -> None:
+    async with start_edge(recent_messages=0, accepted_elsewhere_s=5.0) as edge:
+        client = await edge.client(bus)
+        _, sent, _ = await client.send()
+        status, body, _ = await client.call("GET", f"/v1/messages/{sent['message_id']}")
+        assert (status, body["message_id"]) == (200, sent["message_id"])
+    async with start_edge(accepted_elsewhere_s=0.2) as edge:
+        client = await edge.client(bus)
+        status, body, _ = await client.call("GET", f"/v1/messages/{new_message_id()}")
+        assert (status, body["error_code"]) == (404, "ERR_NOT_FOUND")
 
 
 async def test_the_whole_life_is_told(client: Any, bus: Any) -> None:
@@ -86,7 +98,7 @@ async def test_the_whole_life_is_told(client: Any, bus: Any) -> None:
     await bus.publish(
         [e.MessageDelivered(**outcome(client, message_id, delivered), delivered_at=delivered, latency_ms=2_000)]
     )
-    body = await until(client, message_id, "delivered")
+    body = await until(client, message_id, "delivered", "delivered")
     assert (body["channel"], body["carrier"], body["parts"], body["error_code"]) == ("sms", "jio", 1, None)
     assert [(a["attempt"], a["carrier"], a["state"], a["cost_paise"]) for a in body["attempts"]] == [
         (1, "vi", "failed", 0),

@@ -2,7 +2,7 @@
 
 import itertools
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -10,31 +10,44 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from harkara_chassis import envelope, views
+from harkara_contracts import consumers
 from harkara_contracts import events as e
-from harkara_contracts.events import AttemptEvent, Event, MessageEvent
+from harkara_contracts.events import Event
 from harkara_contracts.ids import attempt_id, new_message_id
 from harkara_contracts.subjects import Category, Channel, Lane
 from harkara_ingress.handlers import Handlers
 from harkara_ingress.message_store import MessageStore, Query
 from harkara_ingress.read_model import (
+    ATTEMPT_VIEWS,
+    MESSAGE_VIEWS,
+    AttemptRow,
     AttemptState,
     MessageRow,
     MessageState,
-    attempt_row,
+    RowView,
     cost_mp,
     fold_attempts,
     fold_messages,
     message_state,
 )
 
-START = datetime(2026, 7, 1, 10, tzinfo=UTC)
+START = datetime(2026, 7, 1, 10, 0, 0, 999_999, tzinfo=UTC)
 
 
 def at(seconds: float) -> datetime:
     return START + timedelta(seconds=seconds)
 
 
-def message_events(message_id: str, account_id: str = "ACC1") -> list[MessageEvent]:
+_READ = views.reader({**MESSAGE_VIEWS, **ATTEMPT_VIEWS})
+
+
+def viewed(events: Sequence[Event]) -> list[Any]:
+    """Return events as the read model gets them from the bus."""
+    return [one.event for event in events for one in _READ(envelope.encode([event], "/harkara/test"), type(event))[0]]
+
+
+def message_events(message_id: str, account_id: str = "ACC1", **changes: Any) -> list[RowView[MessageRow]]:
     """Every event a message may see; a real one sees some of them."""
     common: dict[str, Any] = {
         "message_id": message_id,
@@ -42,16 +55,16 @@ def message_events(message_id: str, account_id: str = "ACC1") -> list[MessageEve
         "lane": Lane.OTP,
         "correlation_id": f"c-{account_id}",
     }
+    accepted: dict[str, Any] = {"accepted_at": at(0)} | changes
     outcome = common | {"to": "919876543210", "channel": Channel.SMS, "carrier": "jio", "occurred_at": at(9)}
     error = {"error_code": "ERR_EXPIRED", "error_description": "too late"}
-    return [
+    events = [
         e.MessageAccepted(
-            **common,
+            **common | accepted,
             to="919876543210",
             category=Category.OTP,
             channels=[Channel.SMS],
             content=e.Content(),
-            accepted_at=at(0),
             expires_at=at(600),
         ),
         e.MessageDeferred(**common, until=at(60), reason="schedule", deferred_at=at(1)),
@@ -63,11 +76,12 @@ def message_events(message_id: str, account_id: str = "ACC1") -> list[MessageEve
         e.MessageDelivered(**outcome, delivered_at=at(8), latency_ms=8_000),
         e.MessageRead(**outcome, read_at=at(20)),
     ]
+    return viewed(events)
 
 
-def attempt_events(message_id: str, number: int = 1) -> list[AttemptEvent]:
+def attempt_events(message_id: str, number: int = 1, of_message: str | None = None) -> list[RowView[AttemptRow]]:
     trail: dict[str, Any] = {
-        "attempt_id": attempt_id(message_id, number),
+        "attempt_id": attempt_id(of_message or message_id, number),
         "message_id": message_id,
         "account_id": "ACC1",
         "lane": Lane.OTP,
@@ -77,7 +91,7 @@ def attempt_events(message_id: str, number: int = 1) -> list[AttemptEvent]:
         "category": Category.OTP,
     }
     failed = trail | {"error_code": "ERR_CARRIER_UNAVAILABLE", "error_description": "away", "failed_at": at(5)}
-    return [
+    events = [
         e.AttemptFunded(**trail, units=2, expires_at=at(600), planned_at=at(2), price_mp=56_000),
         e.AttemptSent(**trail, carrier_message_ids=["1", "2"], sent_at=at(3)),
         e.AttemptUnknown(**trail, reason="time-out", occurred_at=at(4)),
@@ -87,6 +101,7 @@ def attempt_events(message_id: str, number: int = 1) -> list[AttemptEvent]:
         e.AttemptRead(**trail, read_at=at(20)),
         e.AttemptUnfunded(**trail, error_code="ERR_INSUFFICIENT_CREDITS", error_description="", occurred_at=at(3)),
     ]
+    return viewed(events)
 
 
 MESSAGE_ID = new_message_id()
@@ -96,7 +111,7 @@ Order = st.randoms(use_true_random=False)
 @given(st.lists(st.sampled_from(range(7)), min_size=1, max_size=12), Order)
 def test_a_message_is_the_same_in_every_order_and_with_repeats(places: list[int], order: random.Random) -> None:
     events = [message_events(MESSAGE_ID)[place] for place in places]
-    (expected,) = fold_messages(sorted(events, key=lambda event: event.event_id()))
+    (expected,) = fold_messages(events)
     order.shuffle(events)
     assert fold_messages(events) == [expected]
 
@@ -104,7 +119,7 @@ def test_a_message_is_the_same_in_every_order_and_with_repeats(places: list[int]
 @given(st.lists(st.sampled_from([0, 1, 2, 4, 5, 6]), min_size=1, max_size=12), Order)
 def test_an_attempt_is_the_same_in_every_order_and_with_repeats(places: list[int], order: random.Random) -> None:
     events = [attempt_events(MESSAGE_ID)[place] for place in places]
-    (expected,) = fold_attempts(sorted(events, key=lambda event: event.event_id()))
+    (expected,) = fold_attempts(events)
     order.shuffle(events)
     assert fold_attempts(events) == [expected]
 
@@ -142,18 +157,23 @@ def test_what_attempts_show_of_a_message(rank: int, attempts: list[int], state: 
 
 
 def test_an_attempt_costs_once_a_carrier_may_have_taken_it() -> None:
-    funded, sent, unknown, unsent, failed = (attempt_row(event).rank for event in attempt_events(MESSAGE_ID)[:5])
+    funded, sent, unknown, unsent, failed = (event.row().rank for event in attempt_events(MESSAGE_ID)[:5])
     assert [cost_mp(rank, 56_000) for rank in (funded, unsent, unknown, sent, failed)] == [0, 0, 56_000, 56_000, 56_000]
     assert cost_mp(sent, None) == 0
 
 
 def test_an_attempt_of_another_message_is_refused() -> None:
-    event = attempt_events(MESSAGE_ID)[1].model_copy(update={"attempt_id": attempt_id(new_message_id(), 1)})
+    event = attempt_events(MESSAGE_ID, of_message=new_message_id())[1]
     with pytest.raises(ValueError, match="attempt's id"):
         fold_attempts([event])
 
 
-def batches(events: list[Any], random_source: random.Random) -> Iterator[list[Event]]:
+def test_there_is_a_view_of_every_event_that_is_consumed() -> None:
+    assert set(MESSAGE_VIEWS) == set(consumers.INGRESS_MESSAGES.events)
+    assert set(ATTEMPT_VIEWS) == set(consumers.INGRESS_ATTEMPTS.events)
+
+
+def batches(events: list[Any], random_source: random.Random) -> Iterator[list[Any]]:
     """Cut events into batches of one or more, with some of them sent twice."""
     queue = events + random_source.sample(events, len(events) // 2)
     random_source.shuffle(queue)
@@ -183,7 +203,7 @@ async def test_the_database_merges_as_python_does(database: Any) -> None:
 async def test_one_statement_takes_many_messages(database: Any) -> None:
     store = MessageStore(database)
     ids = [new_message_id() for _ in range(200)]
-    events: list[Event] = list(itertools.chain.from_iterable(message_events(each) for each in ids))
+    events = list(itertools.chain.from_iterable(message_events(each) for each in ids))
     await Handlers(store).on_messages(events)
     row = await store.message(fold_messages(events[:7])[0].day, ids[0])
     assert isinstance(row, MessageRow)
@@ -195,9 +215,7 @@ async def test_pages_filter_by_state_and_correlation_and_lead_on(database: Any) 
     account_id = f"ACC{new_message_id()}"
     ids = [new_message_id() for _ in range(5)]
     accepted = [
-        message_events(each, account_id)[0].model_copy(
-            update={"accepted_at": at(number), "correlation_id": f"c-{number % 2}"}
-        )
+        message_events(each, account_id, accepted_at=at(number), correlation_id=f"c-{number % 2}")[0]
         for number, each in enumerate(ids)
     ]
     await store.upsert_messages(fold_messages(accepted))

@@ -15,6 +15,7 @@ import orjson
 from nats.aio.client import Client
 
 from harkara_chassis import envelope
+from harkara_chassis.ending import ended
 from harkara_chassis.pull import Pull
 from harkara_contracts.facts import Fact
 from harkara_contracts.ids import random_tail
@@ -118,9 +119,7 @@ class FactFollower:
         self._task.add_done_callback(self._on_end)
 
     async def stop(self) -> None:
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.wait([self._task])
+        await ended(self._task)
         if self.pull is not None:
             await self.pull.close()
             self.pull = None
@@ -188,7 +187,7 @@ class FactFollower:
         if bad:
             logger.error("an unreadable fact", extra={"kind": view.kind.event, "reason": bad[0].reason})
         for one in received:
-            view.apply(one.event)  # type: ignore[arg-type]  # decoded as the view's own kind
+            view.apply(one.event)
 
     async def _create(self, name: str) -> int:
         """Make the consumer; returns how many last values it will bring."""

@@ -25,8 +25,13 @@ logger = logging.getLogger(__name__)
 
 ACK_TIMEOUT_S = 5.0
 MAX_IN_FLIGHT = 256
+_COMMIT_TIMEOUT_S = 60.0
 _FIRST_BACKOFF_S = 0.05
 _MAX_BACKOFF_S = 2.0
+_PASSING = (10158, 10002)
+"""JetStream's err_codes that sound as if the message were to blame, and pass: a repeat that overtakes its first try on
+the way through a cluster, and an account whose storage is full."""
+
 _FIRED_TIMER_TTL = "259200s"
 """A fired timer stays as long as the saga's streams; its owner has acknowledged it long before."""
 
@@ -83,24 +88,37 @@ class Publisher:
         outgoing = [message for batch in envelope.cut(events) for message in self._messages(batch, traces)]
         return await self.send(outgoing)
 
-    async def commit(self, event: Event, traceparent: str | None = None) -> None:
+    async def commit(self, event: Event, traceparent: str | None = None, timeout_s: float = _COMMIT_TIMEOUT_S) -> None:
         """Publish one event together with those of other callers who arrive meanwhile: one batch, one fsync for all.
 
-        Returns when the batch is stored; raises as `publish` does. A caller that gives up waiting (is cancelled) cannot
-        know whether its event was stored.
+        Returns when the batch is stored; raises as `publish` does, and TimeoutError. Who gives up waiting cannot know
+        whether its event was stored.
         """
         if traceparent is not None:
-            await self.publish([event], {event.correlation_key(): traceparent})
+            async with asyncio.timeout(timeout_s):
+                await self.publish([event], {event.correlation_key(): traceparent})
             return
-        commits = self._commits.setdefault(event.subject(), _Commits())
-        stored: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        commits = self._commits_of(event.subject())
+        loop = asyncio.get_running_loop()
+        stored: asyncio.Future[None] = loop.create_future()
+        # By hand: `asyncio.timeout` costs each caller three times as much.
+        deadline = loop.call_later(timeout_s, _give_up, stored)
         commits.waiting.append((event, stored))
         if not commits.busy:
             commits.busy = True
             task = asyncio.create_task(self._drain(commits))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
-        await stored
+        try:
+            await stored
+        finally:
+            deadline.cancel()
+
+    def _commits_of(self, subject_name: str) -> _Commits:
+        commits = self._commits.get(subject_name)
+        if commits is None:
+            commits = self._commits[subject_name] = _Commits()
+        return commits
 
     async def send(self, messages: Sequence[Outgoing]) -> int:
         """Send prepared messages until each is acknowledged; returns the highest sequence."""
@@ -151,7 +169,8 @@ class Publisher:
             )
             live = [(event, stored) for event, stored in taken if not stored.done()]
             try:
-                await self.publish([event for event, _ in live])
+                if live:
+                    await self.send(self._messages([event for event, _ in live], None))
             except Exception as error:  # noqa: BLE001  # whatever it is, every waiting caller must hear of it
                 for _, stored in live:
                     if not stored.done():
@@ -221,9 +240,15 @@ def headers(subject_name: str, deduplication_id: str) -> dict[str, str]:
     }
 
 
+def _give_up(stored: asyncio.Future[None]) -> None:
+    if not stored.done():
+        stored.set_exception(TimeoutError())
+
+
 def _retry_or_raise(error: dict[str, object]) -> bool:
     code = error.get("code")
-    if isinstance(code, int) and code >= 500:  # noqa: PLR2004  # as in HTTP: the server's trouble, not ours
+    is_theirs = isinstance(code, int) and code >= 500  # noqa: PLR2004  # as in HTTP: the server's trouble, not ours
+    if is_theirs or error.get("err_code") in _PASSING:
         logger.warning("the bus cannot store now", extra={"err_code": error.get("err_code")})
         return False
     raise PublishRefusedError(str(error.get("description")))

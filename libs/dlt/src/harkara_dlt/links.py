@@ -44,6 +44,8 @@ _PHONE: Final = re.compile(
     re.VERBOSE,
 )
 _PHONE_HINT: Final = re.compile(r"[0-9](?:[ -]?[0-9]){7}")
+_NOT_DIGITS: Final = bytes(set(range(256)) - set(b"0123456789"))
+_FEWEST_DIGITS: Final = 8
 _IPV4: Final = re.compile(r"[0-9]{1,3}(?:\.[0-9]{1,3}){3}")
 _TRAILING: Final = ".,;:!?)]}'\"\u2019\u201d*_"
 
@@ -125,7 +127,7 @@ def find_links(text: str) -> list[Link]:
     links: list[Link] = []
     if _ADDRESS_HINT.search(text) is not None:
         links.extend(link for found in _ADDRESS.finditer(text) if (link := _read_address(found)) is not None)
-    if _PHONE_HINT.search(text) is None:
+    if not _has_number(text):
         return links
     # Digits inside an address belong to it, so numbers are looked for between the addresses.
     ends = [0, *(link.end for link in links)]
@@ -137,6 +139,12 @@ def find_links(text: str) -> list[Link]:
     )
     links.sort(key=lambda link: link.start)
     return links
+
+
+def _has_number(text: str) -> bool:
+    # Most texts have a few digits only, and counting them is quicker than looking at how they stand.
+    digits = text.encode(errors="replace").translate(None, _NOT_DIGITS)
+    return len(digits) >= _FEWEST_DIGITS and _PHONE_HINT.search(text) is not None
 
 
 def unlisted_links(text: str, whitelist: Whitelist) -> list[Link]:

@@ -240,18 +240,20 @@ def _read_fixed(fixed: str, position: int) -> list[Token]:
 
 
 def _fill(slot: Slot, variables: Mapping[str, object]) -> str:
-    texts = [_text(variable, variables) for variable in slot.variables]
-    text = texts[0] if len(texts) == 1 else "".join(texts)
-    name = slot.variables[0].name
+    first = slot.variables[0]
+    if len(slot.variables) == 1:
+        text = _text(first, variables)
+    else:
+        text = "".join([_text(variable, variables) for variable in slot.variables])
     if len(text) > slot.max_length:
         raise RenderError(
-            name,
+            first.name,
             f"{len(text)} characters are too long; at most {slot.max_length} fit. Shorten the value, "
             "or register the template with several variables side by side.",
         )
     if slot.kind is not Kind.VAR and not fits(slot.kind, text):
         what = "is empty; it" if not text else "is of the wrong type: it"
-        raise RenderError(name, f"the value {what} must be {KIND_RULES[slot.kind].description}.")
+        raise RenderError(first.name, f"the value {what} must be {KIND_RULES[slot.kind].description}.")
     return text
 
 

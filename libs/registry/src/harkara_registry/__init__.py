@@ -11,7 +11,7 @@ from harkara_registry.sandbox import SANDBOX_PREFIX, SANDBOX_TEMPLATES
 from harkara_registry.statuses import Status
 from harkara_registry.templates import compile_fact, declare_variables
 from harkara_registry.text import MAX_SMS_PARTS
-from harkara_registry.verdict import Verdict, judge, judge_sms
+from harkara_registry.verdict import RenderedSms, Verdict, judge, judge_sms
 
 __all__ = [
     "MAX_SMS_PARTS",
@@ -21,6 +21,7 @@ __all__ = [
     "Refused",
     "Registry",
     "RegistryFact",
+    "RenderedSms",
     "Status",
     "Verdict",
     "compile_fact",

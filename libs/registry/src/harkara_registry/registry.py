@@ -4,8 +4,9 @@ Facts may come from more than one side (the owner's tables, its own changes, the
 wins whatever the order of arrival. Templates and whitelists are compiled when first asked for and kept until they change.
 """
 
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from harkara_contracts.facts import EntityFact, SenderFact, TemplateFact, UrlFact
 from harkara_dlt import Template, Whitelist
@@ -46,6 +47,8 @@ class _Account:
     """DLT template id -> the account's own id."""
     urls: dict[str, UrlFact] = field(default_factory=dict)
     whitelist: Whitelist | None = None
+    conclusions: dict[Hashable, Any] = field(default_factory=dict)
+    """What was found to follow from all of the above."""
 
 
 _NOTHING = _Account(whitelist=Whitelist(()))
@@ -65,6 +68,7 @@ class Registry:
             return
         self._versions[key] = fact.version
         account = self._accounts.setdefault(fact.account_id, _Account())
+        account.conclusions.clear()
         match fact:
             case EntityFact():
                 _put(account.entities, fact.entity_id, fact, fact)
@@ -99,6 +103,17 @@ class Registry:
         if account.whitelist is None:
             account.whitelist = Whitelist([(url.kind, url.value) for url in account.urls.values()])
         return account.whitelist
+
+    def remembered(self, account_id: str, question: Hashable, conclude: Callable[[], T]) -> T:
+        """Return what `conclude` returns, asked once until something of the account changes.
+
+        What it raises is not remembered, so that there are no more conclusions than combinations of what is registered.
+        """
+        conclusions = self._account(account_id).conclusions
+        known: T | None = conclusions.get(question)
+        if known is None:
+            known = conclusions[question] = conclude()
+        return known
 
     def entities(self, account_id: str) -> list[EntityFact]:
         return sorted(self._account(account_id).entities.values(), key=lambda entity: entity.entity_id)

@@ -7,7 +7,7 @@ they travel in events and logs.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from harkara_contracts.errors import ErrorCode
 from harkara_contracts.events import Content, SmsContent
@@ -45,13 +45,33 @@ _SERVED: Final = {(Category.OTP, Category.OTP)} | {
 }
 
 
-@dataclass(frozen=True, slots=True)
+class RenderedSms(NamedTuple):
+    """An SMS that may be sent, rendered and measured: the fields of `SmsContent`, for those who need no event of it."""
+
+    sender: str
+    text: str
+    encoding: str
+    parts: int
+    entity_id: str
+    dlt_template_id: str | None
+    chain_hash: str | None
+
+    def content(self) -> SmsContent:
+        return SmsContent(**self._asdict())
+
+
+@dataclass(slots=True)  # not frozen: that takes twice as long to make, and there is one for every message
 class Verdict:
     """The channels that may be used, in the client's order, and why the others may not."""
 
     channels: list[Channel]
     refusals: list[Refused]
-    sms: SmsContent | None = None
+    rendered: RenderedSms | None = None
+
+    @property
+    def sms(self) -> SmsContent | None:
+        """What an event tells of the SMS."""
+        return self.rendered.content() if self.rendered else None
 
     @property
     def refused(self) -> Refused | None:
@@ -73,7 +93,7 @@ def judge(
     """Judge every channel the client asked for."""
     allowed: list[Channel] = []
     refusals: list[Refused] = []
-    sms: SmsContent | None = None
+    rendered: RenderedSms | None = None
     for channel in channels:
         if channel is not Channel.SMS:
             refusals.append(_not_available(channel))
@@ -82,14 +102,14 @@ def judge(
         if isinstance(outcome, Refused):
             refusals.append(outcome)
         else:
-            sms = outcome
+            rendered = outcome
             allowed.append(channel)
-    return Verdict(allowed, refusals, sms)
+    return Verdict(allowed, refusals, rendered)
 
 
 def judge_sms(
     registry: Registry, *, account_id: str, category: Category, content: Content, test_mode: bool = False
-) -> SmsContent | Refused:
+) -> RenderedSms | Refused:
     """Judge one SMS; return it rendered and measured, or why it may not be sent."""
     try:
         if content.template_id is not None and content.template_id.startswith(SANDBOX_PREFIX):
@@ -108,25 +128,44 @@ def _not_available(channel: Channel) -> Refused:
 # --- a registered sender and template ----------------------------------------------------------------------------------
 
 
-def _registered_sms(registry: Registry, account_id: str, category: Category, content: Content) -> SmsContent:
-    sender = _approved_sender(registry, account_id, content.sender)
-    entity = _entity_of(registry, account_id, sender)
-    known = _approved_template(registry, account_id, content.template_id)
-    _check_pairing(known.fact, sender, category)
-    compiled = _compiled(known)
+@dataclass(frozen=True, slots=True)
+class _Approved:
+    """What may be used together. It stays so until something of the account changes."""
+
+    sender: SenderFact
+    entity: EntityFact
+    template: TemplateFact
+    compiled: Template
+
+
+def _registered_sms(registry: Registry, account_id: str, category: Category, content: Content) -> RenderedSms:
+    approved = registry.remembered(
+        account_id,
+        (content.sender, content.template_id, category),
+        lambda: _approved(registry, account_id, category, content),
+    )
+    sender, entity, compiled = approved.sender, approved.entity, approved.compiled
     text = text_of(content, compiled)
     measured = measured_text(text, content)
     check_match(content, compiled, text)
     check_links(registry, account_id, text, content, compiled)
-    return SmsContent(
+    return RenderedSms(
         sender=sender.sender,
         text=text,
         encoding=measured.encoding.value,
         parts=measured.parts,
         entity_id=entity.entity_id,
-        dlt_template_id=known.fact.dlt_template_id,
+        dlt_template_id=approved.template.dlt_template_id,
         chain_hash=entity.chain_hash,
     )
+
+
+def _approved(registry: Registry, account_id: str, category: Category, content: Content) -> _Approved:
+    sender = _approved_sender(registry, account_id, content.sender)
+    entity = _entity_of(registry, account_id, sender)
+    known = _approved_template(registry, account_id, content.template_id)
+    _check_pairing(known.fact, sender, category)
+    return _Approved(sender, entity, known.fact, _compiled(known))
 
 
 def _approved_sender(registry: Registry, account_id: str, name: str | None) -> SenderFact:
@@ -257,7 +296,7 @@ def _compiled(known: KnownTemplate) -> Template:
 # --- the sandbox -------------------------------------------------------------------------------------------------------
 
 
-def _sandbox_sms(category: Category, content: Content, *, test_mode: bool) -> SmsContent:
+def _sandbox_sms(category: Category, content: Content, *, test_mode: bool) -> RenderedSms:
     if not test_mode:
         refuse(
             ErrorCode.TEMPLATE_NOT_FOUND,
@@ -279,7 +318,7 @@ def _sandbox_sms(category: Category, content: Content, *, test_mode: bool) -> Sm
     measured = measured_text(text, content)
     if known is not None:
         check_match(content, known.compiled, text)
-    return SmsContent(
+    return RenderedSms(
         sender=sender,
         text=text,
         encoding=measured.encoding.value,

@@ -45,11 +45,23 @@ _READ_BASIC: Final = _BASIC.replace("\x1b", " ") + "\ufffd" * 128
 NOT_BASIC: Final = re.compile("[^" + re.escape("".join(sorted(BASIC_CHARACTERS))) + "]")
 NOT_GSM: Final = re.compile("[^" + re.escape("".join(sorted(BASIC_CHARACTERS | EXTENSION_CHARACTERS))) + "]")
 EXTENDED: Final = re.compile("[" + re.escape("".join(sorted(EXTENSION_CHARACTERS))) + "]")
+# Most texts are plain ASCII, and octets are looked up a hundred times sooner than characters.
+_BASIC_ASCII: Final = "".join(sorted(filter(str.isascii, BASIC_CHARACTERS))).encode()
+_SEPTET_OF_ASCII: Final = bytes(_BASIC.find(chr(octet)) & 0xFF for octet in range(256))
 _ESCAPED: Final = re.compile(b"\x1b(.?)", re.DOTALL)
+
+
+def is_basic(text: str) -> bool:
+    """Whether every character is in the alphabet itself, and costs one septet."""
+    if text.isascii():
+        return not text.encode().translate(None, _BASIC_ASCII)
+    return NOT_BASIC.search(text) is None
 
 
 def encode_septets(text: str) -> bytes:
     """The septets of `text`, one per octet; every character must be in the alphabet or its extension."""
+    if text.isascii() and is_basic(text):
+        return text.encode().translate(_SEPTET_OF_ASCII)
     if NOT_BASIC.search(text) is not None:
         text = text.translate(_SPELL_EXTENSION)
     return codecs.charmap_encode(text, "strict", _CHARMAP)[0]

@@ -12,7 +12,7 @@ from enum import StrEnum
 from itertools import pairwise
 from typing import Final, NamedTuple
 
-from harkara_sms_text.alphabet import ESCAPE, EXTENDED, NOT_BASIC, NOT_GSM, encode_septets
+from harkara_sms_text.alphabet import ESCAPE, EXTENDED, NOT_GSM, encode_septets, is_basic
 
 MAX_PARTS: Final = 255
 ESM_CLASS_UDHI: Final = 0x40  # SMPP 3.4 §5.2.12
@@ -82,7 +82,7 @@ def measure(text: str) -> Measure:
     Raises:
         LoneSurrogateError: the text holds half of a surrogate pair.
     """
-    if NOT_BASIC.search(text) is None:
+    if is_basic(text):
         units = len(text)
         if units <= _GSM_SINGLE:
             return Measure(Encoding.GSM, units, 1, _GSM_SINGLE, "")
@@ -106,7 +106,7 @@ def encode(text: str) -> tuple[Encoding, bytes]:
     Raises:
         LoneSurrogateError: the text holds half of a surrogate pair.
     """
-    if NOT_GSM.search(text) is None:
+    if is_basic(text) or NOT_GSM.search(text) is None:
         return Encoding.GSM, encode_septets(text)
     return Encoding.UCS2, _encode_ucs2(text)
 

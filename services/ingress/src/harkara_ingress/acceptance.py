@@ -4,26 +4,25 @@ Everything that refuses is looked up in memory. What the checks let pass is judg
 billing); what they refuse was never published. The 202 goes out only when the bus has the event on disk.
 """
 
-import asyncio
 import logging
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import datetime
+from typing import NamedTuple
 
 import orjson
 
 from harkara_chassis.clock import now_utc
 from harkara_chassis.publisher import Publisher
 from harkara_contracts.errors import ErrorCode, HarkaraError
-from harkara_contracts.events import Content, MessageAccepted, SmsContent
+from harkara_contracts.events import Content, MessageAccepted
 from harkara_contracts.facts import BalanceFact
 from harkara_contracts.ids import new_message_id
 from harkara_contracts.subjects import Category
 from harkara_ingress.accounts import Caller
 from harkara_ingress.idempotency import Answered, Claim, Idempotency
 from harkara_ingress.limits import Decision, Limiter
-from harkara_ingress.read_model import MessageRow, message_row
+from harkara_ingress.read_model import MessageRow, accepted_row
 from harkara_ingress.sending import (
     SmsSend,
     answer_of,
@@ -34,7 +33,7 @@ from harkara_ingress.sending import (
     event_of,
     price_name,
 )
-from harkara_registry import SANDBOX_TEMPLATES, Registry, judge
+from harkara_registry import SANDBOX_TEMPLATES, Registry, RenderedSms, judge
 
 logger = logging.getLogger(__name__)
 
@@ -47,14 +46,13 @@ class RateLimitedError(HarkaraError):
         self.decision = decision
 
 
-@dataclass(frozen=True, slots=True)
-class Checked:
+class Checked(NamedTuple):
     """A send that nothing known here speaks against."""
 
     to: str
     category: Category
     content: Content
-    sms: SmsContent | None
+    sms: RenderedSms | None
     test_mode: bool
     send_at: datetime | None
     price_mp: int | None
@@ -68,7 +66,7 @@ class RecentMessages:
         self._rows: OrderedDict[str, MessageRow] = OrderedDict()
 
     def add(self, event: MessageAccepted) -> None:
-        self._rows[event.message_id] = message_row(event)
+        self._rows[event.message_id] = accepted_row(event)
         if len(self._rows) > self._size:
             self._rows.popitem(last=False)
 
@@ -139,8 +137,8 @@ class Acceptance:
         )
         if verdict.refused is not None:
             raise HarkaraError(verdict.refused.code, verdict.refused.message)
-        price_mp = self._price_mp(caller.account_id, category, verdict.sms)
-        return Checked(to, category, content, verdict.sms, test_mode, send_at, price_mp)
+        price_mp = self._price_mp(caller.account_id, category, verdict.rendered)
+        return Checked(to, category, content, verdict.rendered, test_mode, send_at, price_mp)
 
     def can_pay(self, caller: Caller, checked: Checked) -> bool:
         """Tell whether the last known balance covers a message; test messages cost nothing."""
@@ -186,8 +184,7 @@ class Acceptance:
             send_at=checked.send_at,
         )
         try:
-            async with asyncio.timeout(self._timeout_s):
-                await self._publisher.commit(event, self._start_trace())
+            await self._publisher.commit(event, self._start_trace(), self._timeout_s)
         except TimeoutError as error:
             raise HarkaraError(
                 ErrorCode.UNAVAILABLE,
@@ -214,7 +211,7 @@ class Acceptance:
         # An unknown template is refused as such further on, or is the sandbox's, where any category goes.
         return template.category if template else Category.TRANSACTIONAL
 
-    def _price_mp(self, account_id: str, category: Category, sms: SmsContent | None) -> int | None:
+    def _price_mp(self, account_id: str, category: Category, sms: RenderedSms | None) -> int | None:
         balance = self._balance(account_id)
         unit_mp = balance.unit_price_mp.get(price_name(category)) if balance else None
         return None if unit_mp is None else unit_mp * (sms.parts if sms else 1)

@@ -4,6 +4,7 @@ import time
 
 from harkara_chassis import Service, run
 from harkara_chassis.sealing import Sealer
+from harkara_chassis.views import reader
 from harkara_contracts import consumers
 from harkara_contracts.facts import (
     AccountFact,
@@ -27,9 +28,10 @@ from harkara_ingress.http.routes.registry import registry_routes
 from harkara_ingress.http.routes.sending import sending_routes, validation_routes
 from harkara_ingress.http.routes.webhooks import webhook_routes
 from harkara_ingress.http.server import HttpServer
-from harkara_ingress.idempotency import Idempotency, connect
+from harkara_ingress.idempotency import Idempotency, ask_to_write, connect
 from harkara_ingress.limits import LocalLimiter
 from harkara_ingress.message_store import MessageStore
+from harkara_ingress.read_model import ATTEMPT_VIEWS, MESSAGE_VIEWS
 from harkara_ingress.settings import Settings
 from harkara_ingress.store import AccountStore
 from harkara_registry import Registry
@@ -53,12 +55,13 @@ async def build(service: Service[Settings]) -> None:
     messages = MessageStore(service.database)
     registry = _registry(service)
     owners = OwnersOnTheBus(service.commands, service.facts_reached, settings.command_timeout_s)
+    redis = await service.enter(connect(settings.redis_url.get_secret_value()))
     acceptance = Acceptance(
         service.publisher,
         registry,
         service.view(BalanceFact).get,
         limiter,
-        Idempotency(await service.enter(connect(settings.redis_url.get_secret_value())), sealer),
+        Idempotency(redis, sealer),
         recent,
         service.tracing.start,
         settings.accept_timeout_s,
@@ -67,7 +70,7 @@ async def build(service: Service[Settings]) -> None:
         sending_routes(acceptance),
         (
             validation_routes(acceptance),
-            message_routes(messages, recent),
+            message_routes(messages, recent, settings.accepted_elsewhere_s),
             account_routes(administration, accounts, owners),
             key_routes(administration, accounts),
             registry_routes(registry, owners),
@@ -86,10 +89,13 @@ async def build(service: Service[Settings]) -> None:
 
     handlers = Handlers(messages)
     service.partitions("message", "attempt")
-    service.consume(consumers.INGRESS_MESSAGES, handlers.on_messages)
-    service.consume(consumers.INGRESS_ATTEMPTS, handlers.on_attempts)
+    service.consume(consumers.INGRESS_MESSAGES, handlers.on_messages, decode=reader(MESSAGE_VIEWS))
+    service.consume(consumers.INGRESS_ATTEMPTS, handlers.on_attempts, decode=reader(ATTEMPT_VIEWS))
     service.background(serve, name="http")
     service.readiness("http", server.problem)
+    service.depends_on("valkey", lambda: ask_to_write(redis))
+    # What is accepted waits on the bus: the edge stays open while statuses cannot be read, and repeats not be told.
+    service.survives("database", "consumers", "valkey")
 
 
 def _directory(service: Service[Settings]) -> Directory:

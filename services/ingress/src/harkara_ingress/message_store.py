@@ -3,9 +3,9 @@
 A batch is one statement: `unnest` costs a twentieth of a row by row. The upsert merges as `read_model.merge` does.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, date, datetime, timedelta
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from harkara_chassis.database import Database
 from harkara_ingress.read_model import (
@@ -31,9 +31,14 @@ _TYPES = {
 _ALWAYS_KNOWN = frozenset({"account_id", "test_mode", "hop"})
 
 
+def _is_instant(column: str) -> bool:
+    return column.endswith("_at") or column == "deferred_until"
+
+
 def _type(column: str) -> str:
-    if column.endswith("_at") or column == "deferred_until":
-        return "timestamptz"
+    if _is_instant(column):
+        # As seconds they are exact to the microsecond, and the driver writes them in a fifth of the time.
+        return "float8"
     # Every event of an attempt names its channel and carrier; those of a message are what its outcome told.
     return _TYPES.get(column, "text")
 
@@ -49,10 +54,22 @@ def _upsert(table: str, columns: Sequence[str], key: Sequence[str], by_rank: fro
         elif column not in key and column not in _ALWAYS_KNOWN and column != "rank":
             merges.append(f"{column} = coalesce({table}.{column}, excluded.{column})")
     names = ", ".join(columns)
+    values = ", ".join(f"to_timestamp({column})" if _is_instant(column) else column for column in columns)
     return (
-        f"INSERT INTO {table} ({names}) SELECT * FROM unnest({arrays}) "  # noqa: S608  # names from this package only
+        f"INSERT INTO {table} ({names}) SELECT {values} FROM unnest({arrays}) AS told ({names}) "  # noqa: S608  # names from this package only
         f"ON CONFLICT ({', '.join(key)}) DO UPDATE SET {', '.join(merges)}"
     )
+
+
+def _columns(rows: Sequence[MessageRow] | Sequence[AttemptRow]) -> Iterator[Sequence[Any] | None]:
+    """Turn rows into columns. One that nobody knows is NULL as a whole, which `unnest` takes for as many NULLs."""
+    for name, column in zip(rows[0]._fields, zip(*rows, strict=True), strict=True):
+        if column.count(None) == len(column):
+            yield None
+        elif _is_instant(name):
+            yield [None if instant is None else instant.timestamp() for instant in column]
+        else:
+            yield column
 
 
 _UPSERT_MESSAGES = _upsert("message", MessageRow._fields, MESSAGE_KEY, MESSAGE_BY_RANK)
@@ -114,11 +131,11 @@ class MessageStore:
 
     async def upsert_messages(self, rows: Sequence[MessageRow]) -> None:
         """Merge rows into the table; they come folded (one a key) and sorted by key."""
-        await self._database.execute(_UPSERT_MESSAGES, *zip(*rows, strict=True))
+        await self._database.execute(_UPSERT_MESSAGES, *_columns(rows))
 
     async def upsert_attempts(self, rows: Sequence[AttemptRow]) -> None:
         """Merge rows into the table; they come folded (one a key) and sorted by key."""
-        await self._database.execute(_UPSERT_ATTEMPTS, *zip(*rows, strict=True))
+        await self._database.execute(_UPSERT_ATTEMPTS, *_columns(rows))
 
     async def message(self, day: date, message_id: str) -> MessageRow | None:
         row = await self._database.fetchrow(

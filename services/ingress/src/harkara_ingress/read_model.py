@@ -5,16 +5,22 @@ Each event becomes a row of its own with what it alone knows; rows of one key me
 stays. Both rules give the same result in any order and for any repeat, in Python here and in the upsert of the store.
 
 Messages and attempts never write each other's rows: that a message is being sent is read off its attempts.
+
+This is the reader of nearly all events there are, so it reads views of them: what no row wants is not even looked at.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import date, datetime
 from enum import IntEnum
-from typing import Any, NamedTuple, TypeVar, cast
+from typing import Any, ClassVar, NamedTuple, Protocol, TypeVar
+
+from msgspec import field
+from msgspec.structs import asdict
 
 from harkara_contracts import events as e
-from harkara_contracts.events import AttemptEvent, Event, MessageEvent, OutcomeEvent
+from harkara_contracts.events import Event
 from harkara_contracts.ids import day_of
+from harkara_contracts.views import View
 
 
 class MessageState(IntEnum):
@@ -95,79 +101,68 @@ MESSAGE_KEY = ("day", "message_id")
 MESSAGE_BY_RANK = frozenset({"failed_at", "channel", "carrier", "error_code", "error_description"})
 ATTEMPT_KEY = ("day", "message_id", "number")
 ATTEMPT_BY_RANK = frozenset({"ended_at", "carrier_code", "error_code", "error_description"})
+_MESSAGE_PLACES_BY_RANK = [MessageRow._fields.index(name) for name in MESSAGE_BY_RANK | {"rank"}]
+_ATTEMPT_PLACES_BY_RANK = [AttemptRow._fields.index(name) for name in ATTEMPT_BY_RANK | {"rank"}]
+
+R = TypeVar("R", MessageRow, AttemptRow)
+R_co = TypeVar("R_co", MessageRow, AttemptRow, covariant=True)
 
 
-def message_row(event: MessageEvent) -> MessageRow:
-    """Make the row that one event alone knows.
-
-    Raises:
-        ValueError: the id is no message id.
-        KeyError: the event says nothing about a message's state.
-    """
-    state, known = _OF_MESSAGE[type(event)]
+def accepted_row(event: e.MessageAccepted) -> MessageRow:
+    """Make the row of a message that was accepted here a moment ago, for as long as its event has not come back."""
     return MessageRow(
-        day=day_of(event.message_id),
-        message_id=event.message_id,
-        account_id=event.account_id,
-        test_mode=event.test_mode,
-        rank=state.value,
-        correlation_id=event.correlation_id,
-        batch_id=event.batch_id,
-        **known(event),
+        day_of(event.message_id),
+        event.message_id,
+        event.account_id,
+        event.test_mode,
+        MessageState.ACCEPTED,
+        event.correlation_id,
+        event.batch_id,
+        event.category,
+        ",".join(event.channels),
+        event.accepted_at,
+        event.expires_at,
+        event.send_at,
     )
 
 
-def attempt_row(event: AttemptEvent) -> AttemptRow:
-    """Make the row that one event of an attempt alone knows.
+class RowView(Protocol[R_co]):
+    """What one event alone knows, as a row.
 
     Raises:
-        ValueError: the ids are not a message's and its attempt's.
-        KeyError: the event says nothing about an attempt's state.
+        ValueError: the ids are not a message's, or not a message's and its attempt's.
     """
-    known = _OF_ATTEMPT[type(event)](event)
-    return AttemptRow(
-        day=day_of(event.message_id),
-        message_id=event.message_id,
-        number=_number(event),
-        account_id=event.account_id,
-        hop=event.hop,
-        channel=event.channel.value,
-        carrier=event.carrier,
-        **known,
-    )
+
+    def row(self) -> R_co: ...
 
 
-def fold_messages(events: Iterable[Event]) -> list[MessageRow]:
+def fold_messages(events: Iterable[RowView[MessageRow]]) -> list[MessageRow]:
     """Return one row a message, in the order of the key (so that two writers lock rows in one order)."""
     rows: dict[str, MessageRow] = {}
     for event in events:
-        row = message_row(cast("MessageEvent", event))
+        row = event.row()
         known = rows.get(row.message_id)
-        rows[row.message_id] = row if known is None else merge(known, row, MESSAGE_BY_RANK)
+        rows[row.message_id] = row if known is None else _merge(known, row, _MESSAGE_PLACES_BY_RANK)
     return [rows[key] for key in sorted(rows)]
 
 
-def fold_attempts(events: Iterable[Event]) -> list[AttemptRow]:
+def fold_attempts(events: Iterable[RowView[AttemptRow]]) -> list[AttemptRow]:
     """Return one row an attempt, in the order of the key."""
     rows: dict[tuple[str, int], AttemptRow] = {}
     for event in events:
-        row = attempt_row(cast("AttemptEvent", event))
+        row = event.row()
         key = (row.message_id, row.number)
         known = rows.get(key)
-        rows[key] = row if known is None else merge(known, row, ATTEMPT_BY_RANK)
+        rows[key] = row if known is None else _merge(known, row, _ATTEMPT_PLACES_BY_RANK)
     return [rows[key] for key in sorted(rows)]
 
 
-R = TypeVar("R", MessageRow, AttemptRow)
-
-
-def merge(first: R, second: R, by_rank: frozenset[str]) -> R:
+def _merge(first: R, second: R, places_by_rank: Sequence[int]) -> R:
     """Merge two rows of one key: state fields by rank, the others by who knew first."""
     higher = second if second.rank > first.rank else first
-    values = [
-        getattr(higher, name) if name in by_rank or name == "rank" else (mine if mine is not None else theirs)
-        for name, mine, theirs in zip(first._fields, first, second, strict=True)
-    ]
+    values = [theirs if mine is None else mine for mine, theirs in zip(first, second, strict=True)]
+    for place in places_by_rank:
+        values[place] = higher[place]
     return type(first)._make(values)
 
 
@@ -197,118 +192,182 @@ def _shown_by_attempt(rank: int) -> int:
     return MessageState.SENDING if rank >= AttemptState.FUNDED else 0
 
 
-def _number(event: AttemptEvent) -> int:
-    head, _, tail = event.attempt_id.rpartition("-")
-    if head != event.message_id:
-        raise ValueError("an attempt's id is its message's id, a dash and its number")
-    return int(tail)
+# --- what is read of each event ----------------------------------------------------------------------------------------
 
 
-def _accepted(event: e.MessageAccepted) -> dict[str, Any]:
-    return {
-        "category": event.category.value,
-        "channels": ",".join([channel.value for channel in event.channels]),
-        "accepted_at": event.accepted_at,
-        "expires_at": event.expires_at,
-        "send_at": event.send_at,
-    }
+class _OfMessage(View):
+    """An event of a message. Its fields are columns of its row, whatever the event calls them."""
+
+    state: ClassVar[MessageState]
+
+    account_id: str
+    test_mode: bool = False
+    correlation_id: str | None = None
+    batch_id: str | None = None
+
+    def row(self) -> MessageRow:
+        return MessageRow(day=day_of(self.message_id), rank=self.state, **self.known())
+
+    def known(self) -> dict[str, Any]:
+        return asdict(self)
 
 
-def _deferred(event: e.MessageDeferred) -> dict[str, Any]:
-    return {"deferred_until": event.until, "deferred_reason": event.reason}
+class _Accepted(_OfMessage, kw_only=True):
+    state = MessageState.ACCEPTED
+
+    category: str
+    channels: list[str]
+    accepted_at: datetime
+    expires_at: datetime
+    send_at: datetime | None = None
+
+    def known(self) -> dict[str, Any]:
+        return asdict(self) | {"channels": ",".join(self.channels)}
 
 
-def _outcome(event: OutcomeEvent) -> dict[str, Any]:
-    return {"channel": event.channel.value if event.channel else None, "carrier": event.carrier}
+class _Deferred(_OfMessage, kw_only=True):
+    state = MessageState.DEFERRED
+
+    deferred_until: datetime = field(name="until")
+    deferred_reason: str = field(name="reason")
 
 
-def _delivered(event: e.MessageDelivered) -> dict[str, Any]:
-    return {**_outcome(event), "delivered_at": event.delivered_at}
+class _Outcome(_OfMessage):
+    channel: str | None = None
+    carrier: str | None = None
 
 
-def _read(event: e.MessageRead) -> dict[str, Any]:
-    return {**_outcome(event), "read_at": event.read_at}
+class _Delivered(_Outcome, kw_only=True):
+    state = MessageState.DELIVERED
+
+    delivered_at: datetime
 
 
-def _not_delivered(event: e.MessageRejected | e.MessageExpired | e.MessageFailed) -> dict[str, Any]:
-    return {
-        **_outcome(event),
-        "failed_at": event.occurred_at,
-        "error_code": event.error_code,
-        "error_description": event.error_description,
-    }
+class _Read(_Outcome, kw_only=True):
+    state = MessageState.READ
+
+    read_at: datetime
 
 
-_OF_MESSAGE: Mapping[type[Event], tuple[MessageState, Callable[[Any], dict[str, Any]]]] = {
-    e.MessageAccepted: (MessageState.ACCEPTED, _accepted),
-    e.MessageDeferred: (MessageState.DEFERRED, _deferred),
-    e.MessageRejected: (MessageState.REJECTED, _not_delivered),
-    e.MessageExpired: (MessageState.EXPIRED, _not_delivered),
-    e.MessageFailed: (MessageState.FAILED, _not_delivered),
-    e.MessageDelivered: (MessageState.DELIVERED, _delivered),
-    e.MessageRead: (MessageState.READ, _read),
+class _NotDelivered(_Outcome, kw_only=True):
+    failed_at: datetime = field(name="occurred_at")
+    error_code: str
+    error_description: str
+
+
+class _Rejected(_NotDelivered):
+    state = MessageState.REJECTED
+
+
+class _Expired(_NotDelivered):
+    state = MessageState.EXPIRED
+
+
+class _Failed(_NotDelivered):
+    state = MessageState.FAILED
+
+
+MESSAGE_VIEWS: Mapping[type[Event], type[View]] = {
+    e.MessageAccepted: _Accepted,
+    e.MessageDeferred: _Deferred,
+    e.MessageRejected: _Rejected,
+    e.MessageExpired: _Expired,
+    e.MessageFailed: _Failed,
+    e.MessageDelivered: _Delivered,
+    e.MessageRead: _Read,
 }
 
 
-def _attempt_funded(event: e.AttemptFunded) -> dict[str, Any]:
-    return {
-        "rank": AttemptState.FUNDED.value,
-        "units": event.units,
-        "price_mp": event.price_mp,
-        "planned_at": event.planned_at,
-    }
+class _OfAttempt(View, kw_only=True):
+    """An event of an attempt. Its fields, but for the attempt's id, are columns of its row."""
+
+    state: ClassVar[AttemptState]
+
+    attempt_id: str
+    account_id: str
+    channel: str
+    carrier: str
+    hop: int = 1
+
+    def row(self) -> AttemptRow:
+        known = self.known()
+        message_id, _, number = known.pop("attempt_id").rpartition("-")
+        if message_id != self.message_id:
+            raise ValueError("an attempt's id is its message's id, a dash and its number")
+        return AttemptRow(day=day_of(message_id), number=int(number), rank=self.rank(), **known)
+
+    def known(self) -> dict[str, Any]:
+        return asdict(self)
+
+    def rank(self) -> int:
+        return self.state
 
 
-def _attempt_unfunded(event: e.AttemptUnfunded) -> dict[str, Any]:
-    return {
-        "rank": AttemptState.UNFUNDED.value,
-        "ended_at": event.occurred_at,
-        "error_code": event.error_code,
-        "error_description": event.error_description,
-    }
+class _AttemptFunded(_OfAttempt, kw_only=True):
+    state = AttemptState.FUNDED
+
+    units: int
+    price_mp: int
+    planned_at: datetime
 
 
-def _attempt_sent(event: e.AttemptSent) -> dict[str, Any]:
-    return {"rank": AttemptState.SENT.value, "sent_at": event.sent_at}
+class _AttemptUnfunded(_OfAttempt, kw_only=True):
+    state = AttemptState.UNFUNDED
+
+    ended_at: datetime = field(name="occurred_at")
+    error_code: str
+    error_description: str
 
 
-def _attempt_delivered(event: e.AttemptDelivered) -> dict[str, Any]:
-    return {
-        "rank": AttemptState.DELIVERED.value,
-        "delivered_at": event.delivered_at,
-        "carrier_code": event.carrier_code,
-    }
+class _AttemptSent(_OfAttempt, kw_only=True):
+    state = AttemptState.SENT
+
+    sent_at: datetime
 
 
-def _attempt_failed(event: e.AttemptFailed) -> dict[str, Any]:
-    return {
-        "rank": AttemptState.FAILED.value if event.left else AttemptState.FAILED_UNSENT.value,
-        "ended_at": event.failed_at,
-        "carrier_code": event.carrier_code,
-        "error_code": event.error_code,
-        "error_description": event.error_description,
-    }
+class _AttemptDelivered(_OfAttempt, kw_only=True):
+    state = AttemptState.DELIVERED
+
+    delivered_at: datetime
+    carrier_code: str | None = None
 
 
-def _attempt_read(event: e.AttemptRead) -> dict[str, Any]:
-    return {"rank": AttemptState.READ.value, "read_at": event.read_at}
+class _AttemptFailed(_OfAttempt, kw_only=True):
+    left: bool
+    ended_at: datetime = field(name="failed_at")
+    carrier_code: str | None = None
+    error_code: str
+    error_description: str
+
+    def known(self) -> dict[str, Any]:
+        known = asdict(self)
+        del known["left"]
+        return known
+
+    def rank(self) -> int:
+        return AttemptState.FAILED if self.left else AttemptState.FAILED_UNSENT
 
 
-def _attempt_unknown(event: e.AttemptUnknown) -> dict[str, Any]:
-    return {
-        "rank": AttemptState.UNKNOWN.value,
-        "ended_at": event.occurred_at,
-        "error_code": "ERR_OUTCOME_UNKNOWN",
-        "error_description": event.reason,
-    }
+class _AttemptRead(_OfAttempt, kw_only=True):
+    state = AttemptState.READ
+
+    read_at: datetime
 
 
-_OF_ATTEMPT: Mapping[type[Event], Callable[[Any], dict[str, Any]]] = {
-    e.AttemptFunded: _attempt_funded,
-    e.AttemptUnfunded: _attempt_unfunded,
-    e.AttemptSent: _attempt_sent,
-    e.AttemptDelivered: _attempt_delivered,
-    e.AttemptFailed: _attempt_failed,
-    e.AttemptRead: _attempt_read,
-    e.AttemptUnknown: _attempt_unknown,
+class _AttemptUnknown(_OfAttempt, kw_only=True):
+    state = AttemptState.UNKNOWN
+
+    ended_at: datetime = field(name="occurred_at")
+    error_code: str = "ERR_OUTCOME_UNKNOWN"
+    error_description: str = field(name="reason")
+
+
+ATTEMPT_VIEWS: Mapping[type[Event], type[View]] = {
+    e.AttemptFunded: _AttemptFunded,
+    e.AttemptUnfunded: _AttemptUnfunded,
+    e.AttemptSent: _AttemptSent,
+    e.AttemptDelivered: _AttemptDelivered,
+    e.AttemptFailed: _AttemptFailed,
+    e.AttemptRead: _AttemptRead,
+    e.AttemptUnknown: _AttemptUnknown,
 }

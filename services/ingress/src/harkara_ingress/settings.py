@@ -10,6 +10,9 @@ class Settings(ServiceSettings):
     http_port: int = Field(default=8080, ge=0, le=65_535)
     """0 lets the system choose."""
 
+    http_shared: bool = False
+    """Share the port with other processes of this service: the system gives each new connection to one of them."""
+
     operator_key: SecretStr | None = None
     """The platform's own key, with the scope `operator`; without it the operator's endpoints answer nobody."""
 
@@ -30,3 +33,6 @@ class Settings(ServiceSettings):
     """For each address that shows no valid key: answers stay cheap, and keys cannot be guessed at speed."""
 
     recent_messages: int = Field(default=10_000, ge=0)
+
+    accepted_elsewhere_s: float = Field(default=0.0, ge=0, le=10)
+    """With several processes: how long to look for a message nobody knows, since another may have just accepted it."""

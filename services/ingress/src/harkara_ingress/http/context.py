@@ -11,6 +11,8 @@ from harkara_ingress.accounts import Caller, Scope
 from harkara_ingress.limits import UNLIMITED, Decision
 
 SCOPE_KEY = "harkara"
+ANSWER_KEY = "harkara.answer"
+"""Where a request's scope has the short way out: status, header lines and body in one call."""
 
 
 @dataclass(slots=True)
@@ -18,6 +20,8 @@ class RequestContext:
     """One request. `decision` is that of the limit on requests, told in the headers of every answer."""
 
     request_id: str
+    path: str
+    headers: dict[bytes, bytes]
     caller: Caller | None = None
     decision: Decision = UNLIMITED
     body: bytes = b""
@@ -28,13 +32,13 @@ def context_of(request: Request) -> RequestContext:
     return context
 
 
-def caller_with(request: Request, scope: Scope) -> Caller:
+def caller_with(context: RequestContext, scope: Scope) -> Caller:
     """Return the caller.
 
     Raises:
         HarkaraError: ERR_UNAUTHORIZED without a key, ERR_FORBIDDEN where its key lacks the scope.
     """
-    caller = context_of(request).caller
+    caller = context.caller
     if caller is None:
         raise HarkaraError(ErrorCode.UNAUTHORIZED, "Give a valid API key: Authorization: Bearer <key>.")
     if scope not in caller.scopes:
@@ -52,7 +56,7 @@ class _Needs:
         self._scope = scope
 
     async def __call__(self, request: Request) -> Caller:
-        return caller_with(request, self._scope)
+        return caller_with(context_of(request), self._scope)
 
 
 Sender = Annotated[Caller, Depends(_Needs(Scope.SEND))]

@@ -11,7 +11,6 @@ import time
 from collections.abc import Callable, Sequence
 
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from harkara_chassis.metrics import counter, histogram
@@ -19,7 +18,7 @@ from harkara_contracts.errors import ErrorCode, HarkaraError
 from harkara_contracts.ids import new_id
 from harkara_ingress.acceptance import RateLimitedError
 from harkara_ingress.accounts import Caller, Directory
-from harkara_ingress.http.context import SCOPE_KEY, RequestContext
+from harkara_ingress.http.context import ANSWER_KEY, SCOPE_KEY, RequestContext
 from harkara_ingress.http.direct import DirectRoute
 from harkara_ingress.http.errors import refusal_of
 from harkara_ingress.limits import Limiter, Rate
@@ -28,8 +27,10 @@ from harkara_ingress.settings import Settings
 _REQUESTS = counter("harkara_http_requests", "Requests answered, by route and status.", ("route", "status"))
 _SECONDS = histogram("harkara_http_seconds", "From a request's head to its answer's end, by route.", ("route",))
 
-_SANE_ID = re.compile(rb"^[A-Za-z0-9._:-]{1,128}$")
+_SANE_ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
 _NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
+_JSON = b"content-type: application/json\r\n"
+_HEADER_LINES = b"x-request-id: %b\r\nx-ratelimit-limit: %d\r\nx-ratelimit-remaining: %d\r\nx-ratelimit-reset: %d\r\n"
 _BODY_METHODS = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 
 
@@ -65,7 +66,7 @@ class Edge:
             return
         started_s = time.perf_counter()
         headers: dict[bytes, bytes] = dict(scope["headers"])
-        context = RequestContext(_request_id(headers))
+        context = RequestContext(_request_id(headers), scope["path"], headers)
         scope[SCOPE_KEY] = context
         status = 0
         is_whole = False
@@ -81,8 +82,15 @@ class Edge:
 
         self._in_flight += 1
         try:
-            await self._admit(context, scope, headers, receive)
-            await self._pass_on(context, scope, receive, answer)
+            await self._admit(context, scope, receive)
+            route = self._direct.get((scope["method"], context.path))
+            if route is None:
+                await self._app(scope, _replay(context.body, receive), answer)
+            else:
+                scope["route"] = route
+                body = await route.direct(context)
+                status, is_whole = route.status, True
+                await scope[ANSWER_KEY](status, _JSON + self._lines(context), body, is_last=self._is_draining())
         except Exception as error:
             if isinstance(error, RateLimitedError):
                 context.decision = error.decision  # the headers tell of the limit that refused
@@ -95,20 +103,9 @@ class Edge:
             self._in_flight -= 1
             self._observe(scope, status, time.perf_counter() - started_s)
 
-    async def _pass_on(self, context: RequestContext, scope: Scope, receive: Receive, answer: Send) -> None:
-        route = self._direct.get((scope["method"], scope["path"]))
-        if route is None:
-            await self._app(scope, _replay(context.body, receive), answer)
-            return
-        scope["route"] = route
-        response = await route.direct(Request(scope))
-        await response(scope, receive, answer)
-
-    async def _admit(
-        self, context: RequestContext, scope: Scope, headers: dict[bytes, bytes], receive: Receive
-    ) -> None:
+    async def _admit(self, context: RequestContext, scope: Scope, receive: Receive) -> None:
         now_s = self._unix_time()
-        caller = self._caller(headers, now_s)
+        caller = self._caller(context.headers, now_s)
         context.caller = caller
         if caller is None:
             host = scope["client"][0] if scope.get("client") else ""
@@ -130,7 +127,7 @@ class Edge:
         if caller is not None and caller.suspended:
             raise HarkaraError(ErrorCode.FORBIDDEN, "This account is suspended. Ask us to open it again.")
         if scope["method"] in _BODY_METHODS:
-            context.body = await self._body(headers, receive)
+            context.body = await self._body(context.headers, receive)
 
     def _caller(self, headers: dict[bytes, bytes], now_s: float) -> Caller | None:
         scheme, _, key = headers.get(b"authorization", b"").partition(b" ")
@@ -177,17 +174,21 @@ class Edge:
                 return b"".join(parts)
 
     def _headers(self, context: RequestContext) -> list[tuple[bytes, bytes]]:
-        decision = context.decision
-        headers = [
-            (b"x-request-id", context.request_id.encode()),
-            (b"x-ratelimit-limit", b"%d" % decision.limit),
-            (b"x-ratelimit-remaining", b"%d" % decision.remaining),
-            (b"x-ratelimit-reset", b"%d" % (self._unix_time() + decision.reset_s + 0.999)),
-        ]
+        names_and_values = (line.partition(b": ") for line in self._lines(context).splitlines())
+        headers = [(name, value) for name, _, value in names_and_values]
         if self._is_draining():
             # Else a client would write its next request just when the connection is shut.
             headers.append((b"connection", b"close"))
         return headers
+
+    def _lines(self, context: RequestContext) -> bytes:
+        decision = context.decision
+        return _HEADER_LINES % (
+            context.request_id.encode(),
+            decision.limit,
+            decision.remaining,
+            self._unix_time() + decision.reset_s + 0.999,
+        )
 
     def _observe(self, scope: Scope, status: int, seconds: float) -> None:
         route = getattr(scope.get("route"), "path", "unmatched")
@@ -202,7 +203,7 @@ class Edge:
 
 def _request_id(headers: dict[bytes, bytes]) -> str:
     given = headers.get(b"x-request-id")
-    if given is not None and _SANE_ID.match(given):
+    if given is not None and _SANE_ID.fullmatch(given):
         return given.decode()
     return new_id("REQ")
 
@@ -218,6 +219,8 @@ def _check_unicode(body: bytes) -> None:
 
 
 def _is_json(content_type: bytes) -> bool:
+    if content_type == b"application/json":
+        return True
     # Many a client leaves it out, and means JSON.
     kind = content_type.partition(b";")[0].strip().lower()
     return not kind or kind == b"application/json" or (kind.startswith(b"application/") and kind.endswith(b"+json"))

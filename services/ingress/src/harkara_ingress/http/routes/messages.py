@@ -1,8 +1,10 @@
 """What became of messages."""
 
+import asyncio
 import base64
 import binascii
-from datetime import UTC, datetime, timedelta
+import time
+from datetime import UTC, date, datetime, timedelta
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query
@@ -29,6 +31,7 @@ from harkara_ingress.read_model import (
 
 _MAX_RANGE = timedelta(days=31)
 _DEFAULT_RANGE = timedelta(days=7)
+_LOOK_AGAIN_S = 0.05
 StateName = Annotated[str, Query(pattern=f"^({'|'.join(state.name.lower() for state in MessageState)})$")]
 
 
@@ -88,14 +91,23 @@ class MessagePage(BaseModel):
     next_cursor: str | None
 
 
-def message_routes(store: MessageStore, recent: RecentMessages) -> APIRouter:
+def message_routes(store: MessageStore, recent: RecentMessages, accepted_elsewhere_s: float) -> APIRouter:
     router = APIRouter(tags=["messages"])
+
+    async def find(day: date, message_id: str) -> MessageRow | None:
+        """Find a message; one that another process has just accepted may still be on its way to the table."""
+        deadline = time.monotonic() + accepted_elsewhere_s
+        while (row := await store.message(day, message_id) or recent.get(message_id)) is None:
+            if time.monotonic() >= deadline:
+                return None
+            await asyncio.sleep(_LOOK_AGAIN_S)
+        return row
 
     @router.get("/v1/messages/{message_id}")
     async def message(caller: Reader, message_id: str) -> MessageStatus:
         """Tell the state of a message and every attempt at it."""
         day = _day(message_id)
-        row = await store.message(day, message_id) or recent.get(message_id)
+        row = await find(day, message_id)
         if row is None or row.account_id != caller.account_id:
             raise HarkaraError(ErrorCode.NOT_FOUND, "The account has no message with this id.")
         attempts = await store.attempts(day, message_id)

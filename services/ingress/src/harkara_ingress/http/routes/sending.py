@@ -4,15 +4,13 @@ from typing import Any
 
 from fastapi import APIRouter
 from pydantic import BaseModel
-from starlette.requests import Request
-from starlette.responses import Response
 
 from harkara_chassis.clock import now_utc
 from harkara_contracts.errors import ErrorCode, HarkaraError
 from harkara_ingress.acceptance import Acceptance
 from harkara_ingress.accounts import Scope
 from harkara_ingress.http.common import ErrorBody, Paise, paise
-from harkara_ingress.http.context import Sender, caller_with, context_of
+from harkara_ingress.http.context import RequestContext, Sender, caller_with
 from harkara_ingress.http.direct import DirectRoute, Endpoint, body_of
 from harkara_ingress.sending import AnySend, MessageSend, SmsSend
 from harkara_sms_text import suggest_gsm
@@ -73,29 +71,28 @@ class Verdict(BaseModel):
 def sending_routes(acceptance: Acceptance) -> list[DirectRoute]:
     """Return the roads most travelled; see `DirectRoute`."""
 
-    async def send(request: Request, model: type[SmsSend]) -> Response:
-        caller = caller_with(request, Scope.SEND)
-        context = context_of(request)
+    async def send(context: RequestContext, model: type[SmsSend]) -> bytes:
+        caller = caller_with(context, Scope.SEND)
         wanted = model.model_validate_json(context.body)
-        key = _idempotency_key(request)
+        key = _idempotency_key(context)
         # The same body to another path is another request.
-        raw = request.scope["path"].encode() + b"\n" + context.body if key else b""
-        return Response(await acceptance.send(caller, wanted, raw, key), 202, media_type="application/json")
+        raw = context.path.encode() + b"\n" + context.body if key else b""
+        return await acceptance.send(caller, wanted, raw, key)
 
-    async def send_sms(request: Request) -> Response:
+    async def send_sms(context: RequestContext) -> bytes:
         """Send one SMS."""
-        return await send(request, SmsSend)
+        return await send(context, SmsSend)
 
-    async def send_message(request: Request) -> Response:
+    async def send_message(context: RequestContext) -> bytes:
         """Send one message by a channel, or by several in order."""
-        return await send(request, MessageSend)
+        return await send(context, MessageSend)
 
     def route(path: str, endpoint: Endpoint, model: type[SmsSend]) -> DirectRoute:
         return DirectRoute(
             path,
             endpoint,
             "POST",
-            status_code=202,
+            202,
             response_model=Accepted,
             responses=_REFUSALS,
             tags=["sending"],
@@ -137,10 +134,11 @@ def validation_routes(acceptance: Acceptance) -> APIRouter:
     return router
 
 
-def _idempotency_key(request: Request) -> str | None:
-    key = request.headers.get("idempotency-key")
-    if key is None:
+def _idempotency_key(context: RequestContext) -> str | None:
+    given = context.headers.get(b"idempotency-key")
+    if given is None:
         return None
+    key = given.decode("latin-1")
     if not 0 < len(key) <= _MAX_KEY_LENGTH or not key.isprintable():
         raise HarkaraError(
             ErrorCode.INVALID_REQUEST, f"The header Idempotency-Key takes 1 to {_MAX_KEY_LENGTH} printable characters."
