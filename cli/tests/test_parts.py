@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from harkara_chassis.backlog import Backlog
 from harkara_cli import postgres
 from harkara_cli.accounts import paise_of
 from harkara_cli.backoff import Backoff
@@ -16,11 +17,21 @@ from harkara_cli.carriers import write_default_carriers
 from harkara_cli.errors import HarkaraError
 from harkara_cli.home import Home
 from harkara_cli.identity import ProcessIdentity
+from harkara_cli.launchers import Function
 from harkara_cli.logs import BoundedFile, Tail, log_files, readable
-from harkara_cli.ports import DEFAULT_BASE, OFFSETS, Ports
+from harkara_cli.ports import DEFAULT_BASE, MAX_PROCESSES, OFFSETS, Ports
 from harkara_cli.servers import packaged_program
-from harkara_cli.stack import OVERRIDES, SERVERS, SERVICES, SIMULATORS, Stack, processes
-from harkara_cli.status import lag_by_service
+from harkara_cli.stack import (
+    OVERRIDES,
+    SERVERS,
+    SERVICES,
+    SIMULATORS,
+    ProcessSpec,
+    Stack,
+    parse_scale,
+    processes,
+)
+from harkara_cli.status import slow_lane
 from harkara_contracts.carriers import load_carriers
 from harkara_contracts.consumers import COMMAND_CONSUMERS, CONSUMERS
 
@@ -51,15 +62,67 @@ def test_every_process_has_a_name_of_its_own_and_known_ports(stack: Stack) -> No
     assert set(ports) <= set(OFFSETS)
 
 
+def test_processes_of_a_scaled_service_have_names_and_ports_of_their_own(home: Home) -> None:
+    scale = {service.name: MAX_PROCESSES for service in SERVICES}
+    specs = [spec for spec in processes(Stack(home, Ports(), {}, scale)) if spec.service]
+    assert [spec.name for spec in specs if spec.service == "sms-sender"] == [
+        "sms-sender", "sms-sender-2", "sms-sender-3", "sms-sender-4",
+    ]  # fmt: skip
+    assert len({spec.name for spec in specs}) == len({spec.admin_port for spec in specs}) == 4 * len(SERVICES)
+    ports = [port for spec in specs for port in spec.ports]
+    assert len(set(ports)) == len(ports)
+    shared = {function.environment["HARKARA_HTTP_SHARED"] for function in functions(specs, "ingress")}
+    assert shared == {"True"}
+    alone = [spec for spec in processes(Stack(home, Ports(), {})) if spec.service]
+    assert {function.environment["HARKARA_HTTP_SHARED"] for function in functions(alone, "ingress")} == {"False"}
+
+
+def functions(specs: list[ProcessSpec], service: str) -> list[Function]:
+    prepared = [spec.prepare() for spec in specs if spec.service == service]
+    return [one for one in prepared if isinstance(one, Function)]
+
+
+def test_how_often_a_service_runs_is_read_or_refused() -> None:
+    assert parse_scale(["routing=2", "ingress=3", "billing=1"]) == {"routing": 2, "ingress": 3}
+    for word, reason in (
+        ("nats=2", "There is no service 'nats'"),
+        ("routing", "routing=2"),
+        ("routing=0", "1 to 4"),
+        ("routing=5", "1 to 4"),
+        ("routing=two", "1 to 4"),
+    ):
+        with pytest.raises(HarkaraError, match=reason):
+            parse_scale([word])
+
+
+@pytest.mark.parametrize(
+    ("backlog", "words"),
+    [
+        (Backlog("routing", "d", "promotional", waiting=9, in_hand=1, oldest_s=599.0, idle_s=1.0), None),
+        (Backlog("routing", "d", "promotional", waiting=9, in_hand=1, oldest_s=601.0, idle_s=1.0), "d is behind: 10"),
+        (
+            Backlog("routing", "d", "promotional", waiting=9, in_hand=1, oldest_s=40.0, idle_s=35.0),
+            "d stands still: 10",
+        ),
+        (Backlog("routing", "d", "otp", waiting=9, in_hand=0, oldest_s=16.0, idle_s=0.1), "d is behind: 9"),
+        # Quiet for an hour, and then one that has just come.
+        (Backlog("routing", "d", "otp", waiting=1, in_hand=0, oldest_s=0.1, idle_s=3600.0), None),
+        # Never has one been finished: as after a restart of the bus.
+        (Backlog("routing", "d", "promotional", waiting=1, in_hand=0, oldest_s=31.0, idle_s=None), "d stands still: 1"),
+        (Backlog("routing", "d", "otp", waiting=0, in_hand=0, oldest_s=None, idle_s=3600.0), None),
+    ],
+)
+def test_a_lane_that_moves_is_told_from_one_that_does_not(backlog: Backlog, words: str | None) -> None:
+    told = slow_lane(backlog)
+    assert (told or "").startswith(words or "")
+    assert bool(told) == bool(words)
+
+
 def test_every_consumer_of_the_bus_belongs_to_a_service() -> None:
     # So the lag that is read from durables' names finds its service.
     durables = [spec.durable(lane) for spec in CONSUMERS for lane in spec.lanes]
     durables += [spec.durable for spec in COMMAND_CONSUMERS]
     assert {name.split("__")[0] for name in durables} <= {service.name for service in SERVICES}
-
-
-def test_an_unreachable_bus_has_no_lag() -> None:
-    assert lag_by_service(Ports(1024)) == {}
 
 
 def test_a_given_server_is_not_started(home: Home) -> None:

@@ -1,6 +1,8 @@
 """Single processes under real conditions: the zygote's forks, the supervised child."""
 
 import asyncio
+import dataclasses
+import errno
 import os
 import signal
 import sys
@@ -132,6 +134,7 @@ def child_of(script: str, launcher: SystemLauncher, log: ProcessLog, *, ready: b
         kind=Kind.SERVICE,
         prepare=lambda: Program(("/bin/sh", "-c", script), Path("/")),
         probe=probe,
+        start_probe=probe,
         ports=(),
         grace_s=0.3,
         ready_timeout_s=1.5,
@@ -175,6 +178,50 @@ async def test_a_child_that_dies_comes_back(launcher: SystemLauncher, log: Proce
             await asyncio.sleep(0.01)
     assert child.record.pid != first.pid
     await child.stop()
+
+
+@pytest.mark.parametrize("script", ["sleep 60", "trap '' TERM; while :; do sleep 0.02; done"])
+async def test_a_child_that_lives_and_is_broken_is_started_anew(
+    script: str, launcher: SystemLauncher, log: ProcessLog
+) -> None:
+    child = child_of(script, launcher, log)
+
+    async def is_broken() -> bool:
+        return child.state is State.READY and child.record.restarts == 0
+
+    child.spec = dataclasses.replace(child.spec, is_broken=is_broken)
+    await child.start()
+    async with asyncio.timeout(15):
+        while child.record.restarts == 0 or child.state is not State.READY:
+            await asyncio.sleep(0.01)
+    await child.stop()
+
+
+async def test_a_full_disk_keeps_no_child_from_living_or_coming_back(launcher: SystemLauncher, tmp_path: Path) -> None:
+    (tmp_path / "full.log").symlink_to("/dev/full")
+    log = ProcessLog("full", tmp_path, sink=None)
+    child = child_of("while echo line; do sleep 0.02; done", launcher, log)
+    prepare, refusals = child.spec.prepare, iter([False, True, True])
+
+    def prepare_later() -> Program | Function:
+        if next(refusals, False):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return prepare()
+
+    child.spec = dataclasses.replace(child.spec, prepare=prepare_later)
+    await child.start()
+    pid = child.record.pid
+    assert pid is not None
+    async with asyncio.timeout(5):
+        while len(log.last_lines) < 3:
+            await asyncio.sleep(0.01)
+    assert ProcessIdentity.of(pid)
+    os.kill(pid, signal.SIGKILL)
+    async with asyncio.timeout(10):
+        while child.record.restarts < 3 or child.state is not State.READY:
+            await asyncio.sleep(0.01)
+    await child.stop()
+    await log.close()
 
 
 async def test_a_child_that_never_lives_fails_with_its_last_words(launcher: SystemLauncher, log: ProcessLog) -> None:

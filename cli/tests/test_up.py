@@ -115,6 +115,31 @@ def test_dead_processes_come_back(machine: "Machine") -> None:
     assert "ended (signal SIGKILL)" in (machine.home / "logs" / "routing.log").read_text()
 
 
+def test_several_processes_of_a_service(machine: "Machine") -> None:
+    code, output = machine.up("--scale", "routing=2", "--scale", "billing=3")
+    assert code == 0, output
+    names = [entry["name"] for entry in machine.status()["processes"]]
+    assert [name for name in names if name.startswith(("routing", "billing"))] == [
+        "billing", "billing-2", "billing-3", "routing", "routing-2",
+    ]  # fmt: skip
+    code, output = machine.run("logs", "billing-3")
+    assert (code, "billing starts" in output) == (0, True)
+    before = {name: entry_named(machine, name)["pid"] for name in ("billing", "billing-2")}
+    os.kill(before["billing-2"], signal.SIGKILL)
+
+    def is_back() -> bool:
+        now = entry_named(machine, "billing-2")
+        return bool(now["ready"]) and now["restarts"] == 1
+
+    machine.eventually(is_back)
+    assert entry_named(machine, "billing")["pid"] == before["billing"]
+    # How far behind a service is, is told once.
+    assert [entry_named(machine, name)["lag"] for name in ("billing", "billing-2")] == [0, None]
+    code, output = machine.run("down")
+    assert code == 0, output
+    machine.assert_nothing_runs()
+
+
 def test_services_come_back_after_the_zygote_died(machine: "Machine") -> None:
     code, output = machine.up()
     assert code == 0, output

@@ -78,7 +78,8 @@ class Stack:
         return {process["name"]: process for process in json.loads(said)["processes"]}
 
     def is_ready(self) -> bool:
-        return self.harkara("status", "--json")[0] == 0
+        _, said = self.harkara("status", "--json")
+        return bool(json.loads(said)["ready"])
 
     def dead_letters(self) -> list[dict[str, Any]]:
         code, said = self.harkara("dead", "list", "--json")

@@ -17,6 +17,7 @@ from harkara_cli.logs import ProcessLog
 from harkara_cli.stack import ProcessSpec
 
 _PROBE_EVERY_S = 0.02
+_LOOK_FOR_BROKEN_EVERY_S = 5.0
 
 
 class State(StrEnum):
@@ -64,7 +65,7 @@ class Child:
         self._was_ready = True
 
     async def _until_ready(self) -> None:
-        while self.state is not State.STARTING or not await self.spec.probe():  # noqa: ASYNC110 - it tells nothing unasked
+        while self.state is not State.STARTING or not await self.spec.start_probe():  # noqa: ASYNC110 - it tells nothing unasked
             await asyncio.sleep(_PROBE_EVERY_S)
         self._change(State.READY)
 
@@ -74,9 +75,9 @@ class Child:
             began = time.monotonic()
             try:
                 how = _how(await self._run_once())
-            except HarkaraError as error:  # it could not even be started
+            except (HarkaraError, OSError) as error:  # it could not even be started: the disk may be full
                 if not self._was_ready:
-                    raise
+                    raise HarkaraError(str(error)) from error
                 how = str(error)
             if self.state is State.STOPPING:
                 return
@@ -98,14 +99,27 @@ class Child:
         self._identity = ProcessIdentity.of(self._running.pid)
         self._change(State.STARTING)
         ready = asyncio.create_task(self._until_ready()) if self._was_ready else None
+        watching = asyncio.create_task(self._end_when_broken(self._running))
         try:
             return await asyncio.shield(self._running.exit_code)
         finally:
+            watching.cancel()
             if ready:
                 ready.cancel()
             if self._running.exit_code.done():
                 self._kill_group(self._running)  # what it started and left behind
                 self._running = self._identity = None
+
+    async def _end_when_broken(self, running: Started) -> None:
+        """Ends what lives and will never work again, so that it is started anew; until that helps, with growing pauses."""
+        if self.spec.is_broken is None:
+            return
+        while not await self.spec.is_broken():  # noqa: ASYNC110 - it tells nothing unasked
+            await asyncio.sleep(_LOOK_FOR_BROKEN_EVERY_S)
+        self._log.say(f"{self.spec.name} cannot go on as it is: ending it, to start it anew")
+        self._signal(running, self.spec.stop_signal)
+        await asyncio.sleep(self.spec.grace_s)
+        self.kill()
 
     async def stop(self) -> None:
         """Asks it to end, and after its grace makes it."""

@@ -73,6 +73,7 @@ class RunRecord:
     state: Literal["starting", "ready", "stopping"]
     port_base: int
     overrides: dict[str, str] = field(default_factory=dict)  # servers given from outside, URLs by variable name
+    scale: dict[str, int] = field(default_factory=dict)  # processes of a service, where there is more than one
     processes: list[ProcessRecord] = field(default_factory=list)
 
     @classmethod

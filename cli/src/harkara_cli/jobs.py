@@ -8,12 +8,12 @@ import asyncpg
 from harkara_chassis import migrations, provisioner
 from harkara_cli import demo
 from harkara_cli.postgres import DATABASE
-from harkara_cli.stack import SERVICES, Stack, role_of
+from harkara_cli.stack import SERVICES, Stack, replicas_wanted, role_of
 
 
 def provision() -> None:
     """Brings streams and consumers of the bus to what the contracts declare."""
-    asyncio.run(provisioner.provision(Stack.from_job_environment().nats_url))
+    asyncio.run(provisioner.provision(Stack.from_job_environment().nats_url, replicas_wanted()))
 
 
 def prepare_schemas() -> None:

@@ -1,6 +1,7 @@
 """What the processes say: one size-bounded file per process, and in the foreground all of them with coloured names."""
 
 import asyncio
+import contextlib
 import json
 import os
 import zlib
@@ -96,7 +97,9 @@ class ProcessLog:
             transport.close()
 
     def _take(self, line: bytes) -> None:
-        self._file.write(line if line.endswith(b"\n") else line + b"\n")
+        # A line that a full disk does not take is lost; a pipe that nobody reads would end the process itself.
+        with contextlib.suppress(OSError):
+            self._file.write(line if line.endswith(b"\n") else line + b"\n")
         text = line.decode(errors="replace").rstrip()
         self.last_lines.append(text)
         if self._sink:

@@ -15,13 +15,22 @@ from harkara_cli import accounts, dead
 from harkara_cli.carriers import check_carriers, write_default_carriers
 from harkara_cli.daemon import Reporter, start_daemon
 from harkara_cli.errors import HarkaraError
-from harkara_cli.home import Home, RunRecord
+from harkara_cli.home import Home
 from harkara_cli.launchers import SystemLauncher
 from harkara_cli.logs import Terminal, log_files, show_logs
 from harkara_cli.options import DEFAULT_HOME, HomeOption
 from harkara_cli.ports import DEFAULT_BASE, Ports, require_free
-from harkara_cli.stack import Stack, processes, require_installed
-from harkara_cli.status import as_json, as_table, stack_of, status_of
+from harkara_cli.stack import (
+    MAX_REPLICAS,
+    REPLICAS,
+    Stack,
+    parse_scale,
+    processes,
+    replicas_wanted,
+    require_installed,
+)
+from harkara_cli.status import look, stack_of
+from harkara_cli.status_view import as_json, show
 from harkara_cli.supervisor import Supervisor, service_environment
 from harkara_cli.welcome import say_welcome
 
@@ -52,9 +61,17 @@ def up(
     port_base: Annotated[int, typer.Option(help="Ports are counted from here: HTTP is base+80.")] = DEFAULT_BASE,
     detach: Annotated[bool, typer.Option("--detach", help="Run in the background.")] = False,
     wait: Annotated[bool, typer.Option("--wait", help="In the background; return when everything is ready.")] = False,
+    scale: Annotated[
+        list[str] | None,
+        typer.Option(
+            envvar="HARKARA_SCALE",
+            metavar="SERVICE=NUMBER",
+            help="Run several processes of a service, such as routing=2; may be given more than once.",
+        ),
+    ] = None,
 ) -> None:
     """Starts the whole stack: servers, simulators, services, demo account. Ctrl-C stops all of it."""
-    stack = _prepare(Home(home), Ports(port_base))
+    stack = _prepare(Home(home), Ports(port_base), parse_scale(scale or []))
     if not (detach or wait):
         _run_in_foreground(stack)
         return
@@ -73,12 +90,13 @@ def up(
     raise HarkaraError(f"The stack was stopped before it was ready: see {stack.home.logs / 'supervisor.log'}.")
 
 
-def _prepare(home: Home, ports: Ports) -> Stack:
+def _prepare(home: Home, ports: Ports, scale: dict[str, int]) -> Stack:
     """Everything that can be found wrong before anything runs."""
     home.open()
     home.clear_remains()
-    stack = Stack.from_environment(home, ports)
+    stack = Stack.from_environment(home, ports, scale)
     require_installed()
+    replicas_wanted()
     require_free(ports, [port for spec in processes(stack) for port in spec.ports])
     write_default_carriers(stack)
     check_carriers(stack)
@@ -127,20 +145,19 @@ def down(home: HomeOption = DEFAULT_HOME) -> None:
 def status(
     home: HomeOption = DEFAULT_HOME, as_json_text: Annotated[bool, typer.Option("--json", help="For scripts.")] = False
 ) -> None:
-    """Shows every process: pid, readiness, restarts, and how far behind the bus it is. Exit code 1 when one is not ready."""
+    """Shows every process: pid, readiness, restarts, what waits for it and for how long, and all that is not well.
+
+    Exit code 0 only when all is well: everything is ready, every carrier takes messages, no lane stands still or falls
+    far behind, and no event has died within the last hour. Answers within a few seconds, whatever is frozen.
+    """
     here = Home(home)
-    record = here.require_running()
-    statuses = asyncio.run(status_of(here, record))
+    report = asyncio.run(look(here, here.require_running()))
     if as_json_text:
-        print(as_json(record, statuses))
+        print(as_json(report))
     else:
-        console.print(as_table(record, statuses))
-    if not _is_ready(record) or not all(one.ready for one in statuses):
+        show(report, console)
+    if not report.is_well:
         raise typer.Exit(1)
-
-
-def _is_ready(record: RunRecord) -> bool:
-    return record.state == "ready"
 
 
 @app.command()
@@ -159,11 +176,19 @@ def logs(
 
 
 @app.command()
-def provision(home: HomeOption = DEFAULT_HOME) -> None:
+def provision(
+    home: HomeOption = DEFAULT_HOME,
+    replicas: Annotated[
+        int | None,
+        typer.Option(
+            envvar=REPLICAS, min=1, max=MAX_REPLICAS, help="Nodes of a cluster that keep each stream; else as they are."
+        ),
+    ] = None,
+) -> None:
     """Brings streams and consumers of the bus to what the contracts declare."""
     from harkara_chassis import provisioner  # noqa: PLC0415 - heavy imports that the other commands do without
 
-    asyncio.run(provisioner.provision(_reachable_stack(home).nats_url))
+    asyncio.run(provisioner.provision(_reachable_stack(home).nats_url, replicas))
     console.print("The bus is provisioned.")
 
 

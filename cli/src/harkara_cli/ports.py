@@ -46,6 +46,31 @@ OFFSETS = {
     "mail": 36,
     "mail.http": 37,
 }
+SERVICE_NAMES = (
+    "ingress", "compliance", "routing", "billing", "sms-sender", "whatsapp-sender", "rcs-sender", "voice-sender",
+    "email-sender", "otp", "webhook-dispatcher",
+)  # fmt: skip
+MAX_PROCESSES = 4
+_FIRST_FURTHER = 40
+
+
+def numbered(service: str, number: int) -> str:
+    """The name of a service's process: the first is called like the service, the others `<service>-2` and so on."""
+    return service if number == 1 else f"{service}-{number}"
+
+
+def service_of(process: str) -> str:
+    """The service that a process belongs to."""
+    name, _, number = process.rpartition("-")
+    return name if number.isdigit() else process
+
+
+# Admin ports of the second to fourth process of each service.
+OFFSETS |= {
+    numbered(service, number): _FIRST_FURTHER + (number - 2) * len(SERVICE_NAMES) + place
+    for number in range(2, MAX_PROCESSES + 1)
+    for place, service in enumerate(SERVICE_NAMES)
+}
 _HIGHEST_OFFSET = max(OFFSETS.values())
 _LOWEST_BASE = 1024
 _HIGHEST_PORT = 65535

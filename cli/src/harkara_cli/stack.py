@@ -7,8 +7,8 @@ import hashlib
 import hmac
 import os
 import signal
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cached_property
 from importlib.util import find_spec
@@ -17,13 +17,16 @@ from urllib.parse import urlsplit, urlunsplit
 from harkara_cli.errors import HarkaraError
 from harkara_cli.home import Home
 from harkara_cli.launchers import Function, Program
-from harkara_cli.ports import LOOPBACK, Ports
+from harkara_cli.ports import LOOPBACK, MAX_PROCESSES, Ports, numbered
 from harkara_cli.postgres import ADMIN_ROLE, DATABASE, postgres_program
-from harkara_cli.probes import Probe, http_probe, postgres_probe, valkey_probe
+from harkara_cli.probes import Probe, broken_store_probe, http_probe, postgres_probe, valkey_probe
 from harkara_cli.servers import NATS_USER, nats_program, valkey_program
 
 # A server of one's own, given by these, is used instead of starting one. DATABASE_URL's role may create roles and schemas.
 OVERRIDES = ("NATS_URL", "REDIS_URL", "DATABASE_URL")
+# On how many nodes of a cluster of one's own each stream is kept; without it streams stay as they are.
+REPLICAS = "HARKARA_BUS_REPLICAS"
+MAX_REPLICAS = 5
 
 
 class Kind(StrEnum):
@@ -34,15 +37,16 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True)
 class Stack:
-    """One stack: a home, its ports, and the servers given from outside."""
+    """One stack: a home, its ports, the servers given from outside, and how many processes services have if not one."""
 
     home: Home
     ports: Ports
     overrides: Mapping[str, str]
+    scale: Mapping[str, int] = field(default_factory=dict)
 
     @classmethod
-    def from_environment(cls, home: Home, ports: Ports) -> "Stack":
-        return cls(home, ports, {name: os.environ[name] for name in OVERRIDES if os.environ.get(name)})
+    def from_environment(cls, home: Home, ports: Ports, scale: Mapping[str, int] | None = None) -> "Stack":
+        return cls(home, ports, {name: os.environ[name] for name in OVERRIDES if os.environ.get(name)}, scale or {})
 
     @property
     def nats_url(self) -> str:
@@ -91,7 +95,11 @@ class ProcessSpec:
     kind: Kind
     prepare: Callable[[], Program | Function]
     probe: Probe
+    start_probe: Probe  # says when the start may go on
     ports: tuple[str, ...]
+    service: str | None = None
+    admin_port: int = 0
+    is_broken: Probe | None = None  # true where nothing but a new start mends it
     stop_signal: signal.Signals = signal.SIGTERM
     grace_s: float = 15.0
     ready_timeout_s: float = 30.0
@@ -106,6 +114,7 @@ class Server:
     probe: Callable[[Stack], Probe]
     ports: tuple[str, ...]
     stop_signal: signal.Signals = signal.SIGTERM
+    is_broken: Callable[[Stack], Probe] | None = None
 
 
 @dataclass(frozen=True)
@@ -133,7 +142,8 @@ class Service:
 SERVERS = (
     Server(
         "nats", "NATS_URL", nats_program, ports=("nats", "nats.monitoring"),
-        probe=lambda stack: http_probe(stack.ports["nats.monitoring"], "/healthz?js-enabled-only=true"),
+        probe=lambda stack: http_probe(stack.ports["nats.monitoring"], "/healthz"),
+        is_broken=lambda stack: broken_store_probe(stack.ports["nats.monitoring"]),
     ),
     Server(
         "valkey", "REDIS_URL", valkey_program, ports=("valkey",),
@@ -162,7 +172,10 @@ def _carriers(stack: Stack) -> dict[str, str]:
 
 
 def _edge(stack: Stack) -> dict[str, str]:
+    has_siblings = stack.scale.get("ingress", 1) > 1
     return {
+        "HARKARA_HTTP_SHARED": str(has_siblings),
+        "HARKARA_ACCEPTED_ELSEWHERE_S": "1" if has_siblings else "0",
         "HARKARA_HTTP_HOST": LOOPBACK,
         "HARKARA_HTTP_PORT": str(stack.ports["ingress.http"]),
         "HARKARA_OPERATOR_KEY": stack.home.secrets.operator_key,
@@ -179,6 +192,16 @@ SERVICES = (
 )
 
 
+def replicas_wanted() -> int | None:
+    """What the environment says of replicas, None for nothing; HarkaraError for what is no such number."""
+    said = os.environ.get(REPLICAS)
+    if not said:
+        return None
+    if said.isascii() and said.isdigit() and 1 <= int(said) <= MAX_REPLICAS:
+        return int(said)
+    raise HarkaraError(f"{REPLICAS} must be a number from 1 to {MAX_REPLICAS}.")
+
+
 def role_of(service: str) -> str:
     """The Postgres role of a service; its schema has the same name, and so is its search path."""
     return service.replace("-", "_")
@@ -189,8 +212,26 @@ def processes(stack: Stack) -> list[ProcessSpec]:
     return [
         *(_server(server, stack) for server in SERVERS if server.override not in stack.overrides),
         *(_simulator(simulator, stack) for simulator in SIMULATORS),
-        *(_service(service, stack) for service in SERVICES),
+        *(_service(service, stack, number) for service in SERVICES for number in _numbers(service, stack)),
     ]
+
+
+def parse_scale(words: Iterable[str]) -> dict[str, int]:
+    """Read `service=number` words; HarkaraError for what is none."""
+    names = [service.name for service in SERVICES]
+    scale = {}
+    for word in words:
+        name, _, number = word.partition("=")
+        if name not in names:
+            raise HarkaraError(f"There is no service {name!r} to run several times: choose one of {', '.join(names)}.")
+        if not (number.isascii() and number.isdigit() and 1 <= int(number) <= MAX_PROCESSES):
+            raise HarkaraError(f"How often {name} runs must be a number from 1 to {MAX_PROCESSES}, as in {name}=2.")
+        scale[name] = int(number)
+    return {name: number for name, number in scale.items() if number > 1}
+
+
+def _numbers(service: Service, stack: Stack) -> range:
+    return range(1, stack.scale.get(service.name, 1) + 1)
 
 
 def require_installed() -> None:
@@ -203,12 +244,15 @@ def require_installed() -> None:
 
 
 def _server(server: Server, stack: Stack) -> ProcessSpec:
+    probe = server.probe(stack)
     return ProcessSpec(
         name=server.name,
         kind=Kind.SERVER,
         prepare=lambda: server.program(stack.home, stack.ports),
-        probe=server.probe(stack),
+        probe=probe,
+        start_probe=probe,
         ports=server.ports,
+        is_broken=server.is_broken(stack) if server.is_broken else None,
         stop_signal=server.stop_signal,
         start_attempts=1,  # what keeps a server from starting, its data or configuration, a second try does not mend
     )
@@ -216,18 +260,21 @@ def _server(server: Server, stack: Stack) -> ProcessSpec:
 
 def _simulator(simulator: Simulator, stack: Stack) -> ProcessSpec:
     environment = {**_logging(), **simulator.environment(stack)}
+    probe = http_probe(stack.ports[simulator.http_port], "/stats")
     return ProcessSpec(
         name=simulator.name,
         kind=Kind.SIMULATOR,
         prepare=lambda: Function(f"{simulator.package}.app:main", environment),
-        probe=http_probe(stack.ports[simulator.http_port], "/stats"),
+        probe=probe,
+        start_probe=probe,
         ports=simulator.ports,
         grace_s=5.0,
     )
 
 
-def _service(service: Service, stack: Stack) -> ProcessSpec:
-    admin_port = stack.ports[service.name]
+def _service(service: Service, stack: Stack, number: int) -> ProcessSpec:
+    name = numbered(service.name, number)
+    admin_port = stack.ports[name]
     environment = {
         **_logging(),
         "HARKARA_NATS_URL": stack.nats_url,
@@ -240,11 +287,16 @@ def _service(service: Service, stack: Stack) -> ProcessSpec:
         **service.environment(stack),
     }
     return ProcessSpec(
-        name=service.name,
+        name=name,
         kind=Kind.SERVICE,
         prepare=lambda: Function(f"{service.package}.app:main", environment),
         probe=http_probe(admin_port, "/readyz"),
-        ports=(service.name, *service.extra_ports),
+        # A carrier that is down is no reason to start nothing.
+        start_probe=http_probe(admin_port, "/startz"),
+        # The processes of a service share its other ports.
+        ports=(name, *(service.extra_ports if number == 1 else ())),
+        service=service.name,
+        admin_port=admin_port,
     )
 
 

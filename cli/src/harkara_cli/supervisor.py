@@ -145,7 +145,7 @@ class Supervisor:
     async def _stop(self) -> None:
         """Stops in reverse: the edge first, so that nothing new comes in, then the services, and the servers last."""
         self._set_state("stopping")
-        edge = [child for child in self._children if child.spec.name == _EDGE]
+        edge = [child for child in self._children if child.spec.service == _EDGE]
         groups = [edge] + [
             [child for child in self._children if child.spec.kind is kind and child not in edge]
             for kind in (Kind.SERVICE, Kind.SIMULATOR, Kind.SERVER)
@@ -176,9 +176,12 @@ class Supervisor:
             state=self._state,
             port_base=self.stack.ports.base,
             overrides=dict(self.stack.overrides),
+            scale=dict(self.stack.scale),
             processes=[child.record for child in self._children],
         )
-        self.stack.home.write_run(record)
+        # On a full disk the file stays as it was; the processes have to be looked after all the same.
+        with contextlib.suppress(OSError):
+            self.stack.home.write_run(record)
 
 
 def service_environment() -> dict[str, str]:

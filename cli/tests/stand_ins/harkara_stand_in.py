@@ -31,7 +31,7 @@ def main(name: str) -> None:
     if name == "ingress":
         port = int(os.environ["HARKARA_HTTP_PORT"])
         threading.Thread(target=serve, args=(port, {}, AccountApi), daemon=True).start()
-    serve(int(os.environ["HARKARA_ADMIN_PORT"]), {"/readyz": 200, "/healthz": 200, "/metrics": 200})
+    serve(int(os.environ["HARKARA_ADMIN_PORT"]), {"/readyz": 200, "/startz": 200, "/healthz": 200, "/metrics": 200})
 
 
 def check_environment(name: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import signal
 import subprocess
 from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime
@@ -16,7 +17,7 @@ import pytest
 from libs.chassis.tests.helpers import DURABLE, ConsumerInfo, Defer, MakeAccepted, eventually, reading
 from nats.aio.client import Client
 
-from harkara_chassis import ServiceSettings, provisioner
+from harkara_chassis import ServiceSettings, health, provisioner
 from harkara_cli.home import Home
 from harkara_cli.launchers import Program
 from harkara_cli.ports import Ports
@@ -92,6 +93,26 @@ class OwnNats:
                 else:
                     return
 
+    def freeze(self) -> None:
+        assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        assert self._process is not None
+        self._process.send_signal(signal.SIGCONT)
+
+    async def give_store(self, octets: int) -> None:
+        """Start anew with room for so much in all streams."""
+        self._limit_store(octets)
+        self.kill()
+        await self.start()
+
+    def _limit_store(self, octets: int) -> None:
+        file = Path(self._program.argv[-1])
+        configuration = json.loads(file.read_text())
+        configuration["jetstream"]["max_file_store"] = octets
+        file.write_text(json.dumps(configuration))
+
     def kill(self) -> None:
         assert self._process is not None
         self._process.kill()
@@ -147,3 +168,10 @@ def consumer_info(raw: Client) -> ConsumerInfo:
         return answer
 
     return ask
+
+
+@pytest.fixture(autouse=True)
+def quick_pulses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let services notice within a moment what is wrong, and what is right again."""
+    monkeypatch.setattr(health, "INTERVAL_S", 0.1)
+    monkeypatch.setattr(health, "PATIENCE_S", 0.5)

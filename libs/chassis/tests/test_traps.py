@@ -123,11 +123,11 @@ async def test_4_services_declare_nothing_and_the_provisioner_puts_right_what_di
     right = (await stream.stream_info("MESSAGES")).config
     async with run_service("compliance", reading(handler), ServiceSettings) as service:
         assert (await stream.stream_info("MESSAGES")).config == right
-        assert await service.problems() == []
+        assert service.health().problems == []
         await stream.update_stream(right.evolve(max_age=3600))
-        assert "stream MESSAGES differs in max_age" in await service.problems()
+        await until(lambda: "stream MESSAGES differs in max_age" in service.health().problems)
         await provisioner.provision(servers.nats_url)
-        assert await service.problems() == []
+        await until(lambda: service.health().is_ready)
     assert (await stream.stream_info("MESSAGES")).config.max_age == right.max_age
 
 
@@ -174,7 +174,7 @@ async def test_6_at_the_drain_work_is_finished_and_the_rest_given_back_at_once(
         await begun.wait()
         stopping = asyncio.create_task(service.stop())
         await until(service.stopping.is_set)
-        assert await service.problems() == ["draining"]
+        assert service.health().problems == ["draining"]
         release.set()
         await stopping
         assert handled, "what was in hand is finished"
@@ -217,12 +217,12 @@ async def test_8_a_deleted_consumer_is_told_from_an_idle_one_and_comes_back(
         await raw.jetstream().delete_consumer("MESSAGES", DURABLE)
         pull = next(loop.pull for loop in service.loops if loop.durable == DURABLE)
         await until(lambda: pull.problem is not None)
-        assert f"consumer {DURABLE} is missing" in await service.problems()
+        await until(lambda: f"consumer {DURABLE} is missing" in service.health().problems)
         await provisioner.provision(servers.nats_url)
         event = accepted()
         await bus.publish([event])
         assert await bus.next(MessageDeferred, by_id(event), timeout_s=15)
-        assert await service.problems() == []
+        await until(lambda: service.health().is_ready)
 
 
 async def test_9_a_retry_waits_longer_each_time_and_the_last_goes_to_dead(
@@ -309,14 +309,14 @@ async def test_11_and_15_a_restarted_server_is_found_again_and_views_go_on(
         assert (await changes.get()).healthy
         own_nats.kill()
         await until(lambda: not service.bus.connected)
-        assert await service.problems() == ["the bus is away"]
+        assert service.health().problems == ["the bus is away"]
         waiting = asyncio.create_task(service.publisher.publish([accepted(), health(2, healthy=False)]))
         await own_nats.start()
         async with asyncio.timeout(15):
             assert await waiting
             await handled.get()
             assert not (await changes.get()).healthy
-        assert await service.problems() == []
+        await until(lambda: service.health().is_ready)
 
 
 async def test_11_a_connection_closed_for_good_ends_the_service(own_nats: OwnNats) -> None:

@@ -5,6 +5,7 @@ from libs.chassis.tests.helpers import MakeAccepted
 
 from harkara_chassis import envelope, views
 from harkara_contracts.events import MessageAccepted, MessageDeferred
+from harkara_contracts.subjects import Lane
 from harkara_contracts.views import View
 
 TRACEPARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
@@ -13,6 +14,10 @@ TRACEPARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 class Seen(View):
     account_id: str
     category: str | None = None
+
+
+class SeenLane(View):
+    lane: Lane
 
 
 read = views.reader({MessageAccepted: Seen})
@@ -41,6 +46,13 @@ def test_a_bad_record_does_not_spoil_the_batch(accepted: MakeAccepted) -> None:
     assert "account_id" in bad[0].reason
     assert secret["secret"] not in bad[0].reason
     assert MessageDeferred.type_name() in bad[1].reason
+
+
+def test_a_reason_never_quotes_the_record(accepted: MakeAccepted) -> None:
+    records = orjson.loads(envelope.encode([accepted()], "/harkara/test"))
+    records[0]["data"]["lane"] = "it's 919876543210"
+    _, (bad,) = views.reader({MessageAccepted: SeenLane})(orjson.dumps(records), MessageAccepted)
+    assert bad.reason == "Invalid enum value - at `$.data.lane`"
 
 
 def test_what_is_no_batch_is_one_bad_record() -> None:

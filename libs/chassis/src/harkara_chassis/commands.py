@@ -5,7 +5,6 @@ consumer of its own replies. The owner answers each; a command whose caller has 
 """
 
 import asyncio
-import contextlib
 import logging
 import time
 from collections.abc import Awaitable, Callable
@@ -17,6 +16,7 @@ from nats.aio.msg import Msg
 from pydantic import ValidationError
 
 from harkara_chassis import envelope
+from harkara_chassis.ending import ended
 from harkara_chassis.faults import is_passing
 from harkara_chassis.publisher import Outgoing, Publisher, headers
 from harkara_chassis.pull import Pull
@@ -135,11 +135,8 @@ class CommandCaller:
             self._listener = asyncio.create_task(self._listen(), name="replies")
 
     async def stop(self) -> None:
-        if self._listener is not None:
-            self._listener.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._listener
-            self._listener = None
+        await ended(self._listener)
+        self._listener = None
         if self._pull is not None:
             await self._pull.close()
             self._pull = None

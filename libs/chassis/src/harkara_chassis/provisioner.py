@@ -4,10 +4,12 @@ Services never declare anything (a client that "declares" a stream quietly rewri
 durable never updates it). They ask `differences()` and are not ready while there are any.
 """
 
+import asyncio
 import json
 from collections.abc import Mapping
 from typing import Any
 
+import nats.errors
 import orjson
 from nats.aio.client import Client
 
@@ -17,8 +19,14 @@ from harkara_contracts.streams import STREAMS, StreamSpec
 
 _NANOSECONDS = 1_000_000_000
 _API_TIMEOUT_S = 10.0
+_ELECTION_WAIT_S = 30.0
+_ASK_AGAIN_S = 0.25
+_NOT_NOW = 503
+"""JetStream's code for a cluster that has no leader at the moment."""
 _NOT_FOUND = (10059, 10014)
 """JetStream's err_code for an absent stream and an absent consumer."""
+
+_SUBJECTS = frozenset({"subjects", "filter_subject", "filter_subjects"})
 
 Config = dict[str, Any]
 
@@ -27,15 +35,14 @@ class ProvisioningError(Exception):
     """The server refused, and why."""
 
 
-def stream_config(spec: StreamSpec, replicas: int = 1) -> Config:
-    """Return the stream's configuration as JetStream's API takes it."""
+def stream_config(spec: StreamSpec) -> Config:
+    """Return the stream's configuration as JetStream's API takes it; how many replicas is the deployment's choice."""
     config: Config = {
         "name": spec.name,
         "subjects": list(spec.subjects),
         "retention": "limits",
         "storage": "file",
         "discard": "old",
-        "num_replicas": replicas,
         "max_age": int(spec.max_age_s * _NANOSECONDS),
         "max_bytes": spec.max_bytes,
         "max_msgs_per_subject": 1 if spec.last_per_subject else -1,
@@ -79,8 +86,13 @@ def _durable(name: str, filters: tuple[str, ...], ack_wait_s: float, max_ack_pen
     return config
 
 
-async def provision(nats_url: str, replicas: int = 1) -> list[str]:
+async def provision(nats_url: str, replicas: int | None = None) -> list[str]:
     """Create or update every stream and consumer, and return what was changed, one line each.
+
+    Args:
+        nats_url: of any node, or several.
+        replicas: on how many nodes of a cluster every stream is kept, 1 to 5; its durables follow it. None leaves
+            streams as they are and gives new ones one replica.
 
     Raises:
         ConnectionError: no server answered.
@@ -93,11 +105,13 @@ async def provision(nats_url: str, replicas: int = 1) -> list[str]:
         await bus.close()
 
 
-async def _provision(client: Client, replicas: int) -> list[str]:
+async def _provision(client: Client, replicas: int | None) -> list[str]:
     done: list[str] = []
     for spec in STREAMS:
-        wanted = stream_config(spec, replicas)
-        live = await _info(client, f"STREAM.INFO.{spec.name}")
+        wanted = stream_config(spec)
+        if replicas is not None:
+            wanted["num_replicas"] = replicas
+        live = await _info(client, f"STREAM.INFO.{spec.name}", _ELECTION_WAIT_S)
         if live is None:
             await _call(client, f"STREAM.CREATE.{spec.name}", wanted)
             done.append(f"stream {spec.name} created")
@@ -106,7 +120,7 @@ async def _provision(client: Client, replicas: int) -> list[str]:
             done.append(f"stream {spec.name} updated: {', '.join(different)}")
     for stream, wanted in consumer_configs():
         name = wanted["durable_name"]
-        live = await _info(client, f"CONSUMER.INFO.{stream}.{name}")
+        live = await _info(client, f"CONSUMER.INFO.{stream}.{name}", _ELECTION_WAIT_S)
         if live is not None and not (different := _different(wanted, live)):
             continue
         await _call(client, f"CONSUMER.CREATE.{stream}.{name}", {"stream_name": stream, "config": wanted})
@@ -120,16 +134,18 @@ async def differences(client: Client, service: str | None = None) -> list[str]:
     Args:
         client: a connected client.
         service: look at this service's consumers only (and at all streams).
+
+    Raises:
+        ProvisioningError: the server cannot say.
     """
     found: list[str] = []
     for spec in STREAMS:
         wanted = stream_config(spec)
-        del wanted["num_replicas"]  # the deployment's choice
         live = await _info(client, f"STREAM.INFO.{spec.name}")
         if live is None:
             found.append(f"stream {spec.name} is missing")
         else:
-            found.extend(f"stream {spec.name} differs in {field}" for field in _different(wanted, live))
+            found.extend(f"stream {spec.name} differs in {field}" for field in _lacking(wanted, live))
     for stream, wanted in consumer_configs():
         name: str = wanted["durable_name"]
         if service is not None and not name.startswith(f"{service}__"):
@@ -138,7 +154,7 @@ async def differences(client: Client, service: str | None = None) -> list[str]:
         if live is None:
             found.append(f"consumer {name} is missing")
         else:
-            found.extend(f"consumer {name} differs in {field}" for field in _different(wanted, live))
+            found.extend(f"consumer {name} differs in {field}" for field in _lacking(wanted, live))
     return found
 
 
@@ -146,13 +162,28 @@ def _different(wanted: Mapping[str, Any], live: Mapping[str, Any]) -> list[str]:
     return [name for name, value in wanted.items() if _plain(live.get(name)) != _plain(value)]
 
 
+def _lacking(wanted: Mapping[str, Any], live: Mapping[str, Any]) -> list[str]:
+    """As `_different`, but more subjects than wanted are as it should be.
+
+    While an upgrade rolls on, the next release has provisioned already, and the processes of this one still do their work.
+    """
+    different = _different(wanted, live)
+    return [name for name in different if name not in _SUBJECTS or not _subjects(wanted) <= _subjects(live)]
+
+
+def _subjects(config: Mapping[str, Any]) -> set[str]:
+    """What a stream takes or a consumer reads."""
+    one = config.get("filter_subject")
+    return {*config.get("subjects", ()), *config.get("filter_subjects", ()), *([one] if one else ())}
+
+
 def _plain(value: Any) -> Any:
     """Make an absent field and its zero alike: the server leaves out what is zero."""
     return value or None
 
 
-async def _info(client: Client, what: str) -> Config | None:
-    answer = await _request(client, what, b"")
+async def _info(client: Client, what: str, patience_s: float = 0.0) -> Config | None:
+    answer = await _ask(client, what, b"", patience_s)
     error = answer.get("error")
     if error is None:
         config: Config = answer["config"]
@@ -163,12 +194,21 @@ async def _info(client: Client, what: str) -> Config | None:
 
 
 async def _call(client: Client, what: str, body: Config) -> None:
-    answer = await _request(client, what, json.dumps(body).encode())
+    answer = await _ask(client, what, json.dumps(body).encode(), _ELECTION_WAIT_S)
     if error := answer.get("error"):
         raise ProvisioningError(f"{what}: {error.get('description')}")
 
 
-async def _request(client: Client, what: str, body: bytes) -> Config:
-    message = await client.request(f"$JS.API.{what}", body, timeout=_API_TIMEOUT_S)
-    answer: Config = orjson.loads(message.data)
-    return answer
+async def _ask(client: Client, what: str, body: bytes, patience_s: float) -> Config:
+    """Ask, and for so long again while a cluster elects who answers. All that is asked for may be asked for twice."""
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + patience_s
+    while True:
+        try:
+            message = await client.request(f"$JS.API.{what}", body, timeout=_API_TIMEOUT_S)
+            answer: Config = orjson.loads(message.data)
+        except (nats.errors.TimeoutError, nats.errors.NoRespondersError) as error:
+            answer = {"error": {"code": _NOT_NOW, "description": f"no answer ({type(error).__name__})"}}
+        if answer.get("error", {}).get("code") != _NOT_NOW or loop.time() > deadline:
+            return answer
+        await asyncio.sleep(_ASK_AGAIN_S)

@@ -20,6 +20,8 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
+from harkara_chassis.ending import ended
+
 logger = logging.getLogger(__name__)
 
 _NANOSECONDS = 1_000_000_000
@@ -161,11 +163,8 @@ class Pull:
     async def close(self) -> None:
         """Stop, and give back also what was taken and not finished."""
         await self.stop()
-        if self._keeper is not None:
-            self._keeper.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._keeper
-            self._keeper = None
+        await ended(self._keeper)
+        self._keeper = None
         await self._give_back(list(self._held.values()))
 
     async def _give_back(self, messages: list[Msg]) -> None:

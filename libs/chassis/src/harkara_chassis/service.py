@@ -17,15 +17,18 @@ from typing import Any, Generic, TypeVar, cast
 import uvloop
 from pydantic import ValidationError
 
+from harkara_chassis import envelope
 from harkara_chassis.admin import AdminServer
 from harkara_chassis.commands import CommandCaller, CommandServer
 from harkara_chassis.connection import Bus, connect
-from harkara_chassis.consumer import LaneLoop
+from harkara_chassis.consumer import Decode, LaneLoop
 from harkara_chassis.database import Database
+from harkara_chassis.ending import ended
 from harkara_chassis.facts import FactFollower, FactView
+from harkara_chassis.health import Ask, Health, Vitals
 from harkara_chassis.logs import configure_logs
-from harkara_chassis.provisioner import differences
-from harkara_chassis.publisher import Publisher
+from harkara_chassis.provisioner import ProvisioningError, differences
+from harkara_chassis.publisher import Outgoing, Publisher, headers
 from harkara_chassis.pull import Pull
 from harkara_chassis.settings import ServiceSettings
 from harkara_chassis.tracing import Tracing
@@ -34,6 +37,8 @@ from harkara_contracts.consumers import COMMAND_CONSUMERS, ConsumerSpec
 from harkara_contracts.errors import ConfigurationError
 from harkara_contracts.events import Event
 from harkara_contracts.facts import Fact
+from harkara_contracts.ids import random_tail
+from harkara_contracts.subjects import subject
 
 logger = logging.getLogger(__name__)
 
@@ -41,7 +46,9 @@ S = TypeVar("S", bound=ServiceSettings)
 F = TypeVar("F", bound=Fact)
 C = TypeVar("C", bound=Command[Any])
 T = TypeVar("T")
-EventT = TypeVar("EventT", bound=Event)
+EventT = TypeVar("EventT")
+"""An event, or a view of one."""
+
 
 _PROVISION_WAIT_S = 60.0
 _GC_ALLOCATIONS = 20_000
@@ -63,11 +70,11 @@ class Service(Generic[S]):
         self.facts = FactFollower(bus.client, name, self._watch)
         self.loops: list[LaneLoop] = []
         self.stopping = asyncio.Event()
+        self.vitals = Vitals()
         self._database = database
         self._server: CommandServer | None = None
         self._stack = AsyncExitStack()
         self._backgrounds: list[tuple[str, Callable[[], Awaitable[None]]]] = []
-        self._checks: dict[str, Callable[[], str | None]] = {}
         self._tables: tuple[str, ...] = ()
         self._tasks: list[asyncio.Task[None]] = []
         self._failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -90,6 +97,7 @@ class Service(Generic[S]):
         handler: Callable[[Sequence[EventT]], Awaitable[Sequence[Event]]],
         *,
         concurrency: int = 1,
+        decode: Decode = envelope.decode,
     ) -> None:
         """Handle what a declaration says this service reads, in a loop of its own for each lane."""
         if spec.service != self.name:
@@ -104,6 +112,7 @@ class Service(Generic[S]):
                 self.tracing,
                 concurrency=concurrency,
                 max_events=self.settings.max_batch_events,
+                decode=decode,
             )
             self.loops.append(loop)
 
@@ -125,9 +134,28 @@ class Service(Generic[S]):
         """Run something from start to stop (it is cancelled then); if it fails, the process ends and is restarted."""
         self._backgrounds.append((name, work))
 
-    def readiness(self, name: str, check: Callable[[], str | None]) -> None:
-        """Add a reason not to be ready: the check returns it in plain words, or None."""
-        self._checks[name] = check
+    def readiness(self, name: str, check: Callable[[], str | None], *, outside: bool = False) -> None:
+        """Add a reason not to be ready: the check returns it in plain words, or None.
+
+        Args:
+            name: of the part that is looked at.
+            check: called whenever somebody asks for the service's health.
+            outside: the part is not the platform's own, and no start waits for it.
+        """
+
+        def found() -> list[str]:
+            reason = check()
+            return [f"{name}: {reason}"] if reason else []
+
+        self.vitals.check(name, found, outside=outside)
+
+    def depends_on(self, name: str, ask: Ask) -> None:
+        """Ask again and again, in the background, whether something else that is needed answers."""
+        self.vitals.ask(name, ask, f"{name} has not answered")
+
+    def survives(self, *parts: str) -> None:
+        """Stay ready, with a warning, while these parts are away: "database", "consumers", or what `depends_on` named."""
+        self.vitals.survive(parts)
 
     async def enter(self, manager: AbstractAsyncContextManager[T]) -> T:
         """Open a resource that lives as long as the service and is closed in reverse order."""
@@ -137,21 +165,22 @@ class Service(Generic[S]):
         """Keep the daily partitions of these tables existing."""
         self._tables = tables
 
-    async def problems(self) -> list[str]:
-        """Say why this service is not ready; nothing to say means it is."""
+    def health(self) -> Health:
+        """Say how this service is; it is ready when there is no problem."""
+        if reason := self._not_begun():
+            return Health([reason])
+        return self.vitals.health()
+
+    def start_problems(self) -> list[str]:
+        """Say what keeps this service from having started."""
+        if reason := self._not_begun():
+            return [reason]
+        return self.vitals.start_problems()
+
+    def _not_begun(self) -> str | None:
         if self.stopping.is_set():
-            return ["draining"]
-        if not self._started:
-            return ["starting"]
-        if not self.bus.connected:
-            return ["the bus is away"]
-        found = [pull.problem for pull in self._pulls() if pull.problem]
-        try:
-            found.extend(await differences(self.bus.client, self.name))
-        except Exception as error:  # noqa: BLE001  # a health page answers, whatever broke
-            found.append(f"the bus cannot be asked ({type(error).__name__})")
-        found.extend(f"{name}: {reason}" for name, check in self._checks.items() if (reason := check()))
-        return found
+            return "draining"
+        return None if self._started else "starting"
 
     async def start(self) -> None:
         await self._await_provisioning()
@@ -159,6 +188,7 @@ class Service(Generic[S]):
             await self.database.ensure_partitions(self._tables)
             tables = self._tables
             self.background(lambda: self.database.keep_partitions(tables), name="partitions")
+        self._watch_vitals()
         await self.facts.start()
         self.bus.on_reconnect(self._restart_pulls)
         for name, work in self._backgrounds:
@@ -167,6 +197,7 @@ class Service(Generic[S]):
             self._spawn(loop.run(), loop.durable)
         if self._server is not None:
             self._spawn(self._server.run(), "commands")
+        await self.vitals.first_answers()
         self._started = True
 
     async def failed(self) -> None:
@@ -197,14 +228,38 @@ class Service(Generic[S]):
         consumers = [task for task in self._tasks if not task.get_name().startswith("background ")]
         if consumers:
             await asyncio.wait(consumers, timeout=self.settings.drain_timeout_s)
-        for task in reversed(self._tasks):
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await ended(*reversed(self._tasks))
         for pull in self._pulls():
             await pull.close()
         await self._stack.aclose()
         await self.facts.stop()
         await self.commands.stop()
+
+    def _watch_vitals(self) -> None:
+        """Follow what every service needs: a bus that stores, streams and consumers as declared, a database, progress."""
+        self.vitals.check("bus", lambda: [] if self.bus.connected else ["the bus is away"])
+        self.vitals.check("consumers", self._idle_consumers)
+        self.vitals.ask("bus", self._ask_bus, "the bus has stored nothing")
+        if self._database is not None:
+            self.vitals.ask("database", self._ask_database, "the database has not answered")
+        for pulse in self.vitals.pulses:
+            self._spawn(pulse.run(), f"pulse of {pulse.part}")
+
+    async def _ask_bus(self) -> list[str]:
+        """Prove the way to the disk: a server with a full store answers, and takes no message. Then ask what differs."""
+        name = subject("reply", self.instance, "alive")
+        await self.publisher.send([Outgoing(name, b"[]", headers(name, f"alive.{random_tail(16)}"))])
+        return await self._differences()
+
+    async def _ask_database(self) -> list[str]:
+        await self.database.fetchrow("SELECT 1")
+        return []
+
+    def _idle_consumers(self) -> list[str]:
+        if not self.bus.connected or self.vitals.pulse("bus").problems:
+            return []  # that says it all
+        pulls = [*self._pulls(), *([self.facts.pull] if self.facts.pull else [])]
+        return [reason for pull in pulls if (reason := pull.problem or pull.standstill)]
 
     def _pulls(self) -> list[Pull]:
         return [loop.pull for loop in self.loops] + ([self._server.pull] if self._server is not None else [])
@@ -232,10 +287,17 @@ class Service(Generic[S]):
         await self.facts.restart()
         await self.commands.restart()
 
+    async def _differences(self) -> list[str]:
+        """Tell what differs from the declarations, and of a cluster that is electing, that it cannot be asked."""
+        try:
+            return await differences(self.bus.client, self.name)
+        except ProvisioningError as error:
+            return [str(error)]
+
     async def _await_provisioning(self) -> None:
         """Wait until streams and consumers are as declared: the provisioner may still be at it."""
         async with asyncio.timeout(_PROVISION_WAIT_S):
-            while missing := await differences(self.bus.client, self.name):
+            while missing := await self._differences():
                 logger.warning("waiting for provisioning", extra={"first": missing[0], "count": len(missing)})
                 await asyncio.sleep(0.5)
 
@@ -259,7 +321,13 @@ async def running(name: str, settings: S, build: Build[S]) -> AsyncIterator[Serv
         publisher = Publisher(bus.client, name)
         await publisher.start()
         service = Service(name, settings, bus, database, publisher, tracing)
-        admin = AdminServer(settings.admin_host, settings.admin_port, lambda: not bus.lost.is_set(), service.problems)
+        admin = AdminServer(
+            settings.admin_host,
+            settings.admin_port,
+            alive=lambda: not bus.lost.is_set(),
+            health=service.health,
+            start_problems=service.start_problems,
+        )
         await admin.start()
         stack.push_async_callback(admin.close)
         try:

@@ -1,5 +1,6 @@
 """Batches read as views of their events: see `harkara_contracts.views`. A record that does not fit is a bad one."""
 
+import re
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Generic, TypeVar, cast
@@ -11,6 +12,9 @@ from harkara_contracts.events import Event
 from harkara_contracts.views import View
 
 V = TypeVar("V", bound=View)
+
+_VALUE = re.compile(r" '.*'", re.DOTALL)
+"""What msgspec quotes of the record itself; names of fields and types stand between backticks."""
 
 
 class _Record(msgspec.Struct, Generic[V], gc=False):
@@ -42,7 +46,7 @@ def reader(views: Mapping[type[Event], type[View]]) -> Callable[[bytes, type[Eve
         try:
             found = records[event].decode(payload)
         except msgspec.ValidationError as error:
-            raise UnreadableError(str(error)) from None
+            raise UnreadableError(_VALUE.sub("", str(error))) from None
         check_type(found.type, event.type_name())
         return cast("Received", found)
 

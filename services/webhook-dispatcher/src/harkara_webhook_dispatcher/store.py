@@ -94,11 +94,12 @@ ON CONFLICT (day, delivery_id) DO UPDATE
     WHERE d.state <> 'delivered' AND excluded.state = 'delivered'
 """
 
+# The ids are given twice: with the join alone, a plan made while the day is young reads all of its rows, and stays.
 _SETTLE = """
 UPDATE delivery AS d SET state = r.state, tries = r.tries, attempts = r.attempts, next_attempt_at = r.next_attempt_at
 FROM unnest($1::date[], $2::text[], $3::text[], $4::smallint[], $5::bytea[], $6::timestamptz[])
     AS r (day, delivery_id, state, tries, attempts, next_attempt_at)
-WHERE d.day = ANY ($1::date[]) AND d.day = r.day AND d.delivery_id = r.delivery_id
+WHERE d.day = ANY ($1::date[]) AND d.delivery_id = ANY ($2::text[]) AND d.day = r.day AND d.delivery_id = r.delivery_id
     AND (d.state = 'pending' OR r.state = 'delivered')
 """
 
