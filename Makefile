@@ -17,7 +17,7 @@ MEMBERS    := $(wildcard libs/*/pyproject.toml services/*/pyproject.toml simulat
 export UV_PYTHON_DOWNLOADS := never
 
 .DEFAULT_GOAL := help
-.PHONY: help setup up down test lint format docs bench
+.PHONY: help setup up down test lint format docs bench chaos guards
 
 help: ## Lists these tasks
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -64,3 +64,9 @@ docs: setup ## Writes what is generated: JSON Schemas, docs/asyncapi.json, docs/
 
 bench: setup ## Measures the stack end to end
 	$(BIN)/python -m bench
+
+chaos: setup ## Breaks a stack under load, fault by fault, and counts; SOAK=30 breaks one for 30 minutes
+	$(BIN)/python -m tests.chaos $(if $(SOAK),--soak $(SOAK))
+
+guards: setup ## Takes out each guard against a trap of the bus, one at a time: a test has to fail
+	$(BIN)/python -m tests.guards

@@ -13,7 +13,7 @@ from harkara_contracts.views import View
 
 V = TypeVar("V", bound=View)
 
-_VALUE = re.compile(r" '.*'", re.DOTALL)
+_VALUE = re.compile(r""" ['"].*['"]""", re.DOTALL)
 """What msgspec quotes of the record itself; names of fields and types stand between backticks."""
 
 
