@@ -109,8 +109,8 @@ GUARDS = (
         number=6,
         trap="what was fetched lies until its ack_wait when the service stops",
         file=f"{_CHASSIS}/pull.py",
-        text="        await self._give_back(left)\n",
-        without="",
+        text="            await self.nak(messages, delay_s=0.01)\n",
+        without="            pass\n",
         tests=(f"{_TRAPS}::test_6_at_the_drain_work_is_finished_and_the_rest_given_back_at_once",),
     ),
     Guard(
@@ -118,7 +118,7 @@ GUARDS = (
         trap="what is on its way when the service stops lies until its ack_wait",
         file=f"{_CHASSIS}/pull.py",
         text="                    await self._subscription.drain()",
-        without="                    await self._subscription.unsubscribe()",
+        without="                    await asyncio.sleep(0)",
         tests=(f"{_DRAIN}::test_what_is_on_its_way_when_the_pull_stops_comes_again_at_once",),
     ),
     Guard(
