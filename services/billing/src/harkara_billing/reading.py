@@ -4,7 +4,7 @@ from typing import ClassVar
 
 from harkara_chassis import envelope
 from harkara_chassis.envelope import Bad, Received
-from harkara_chassis.views import View, reader
+from harkara_chassis.views import reader
 from harkara_contracts.events import (
     AttemptDelivered,
     AttemptFailed,
@@ -15,6 +15,7 @@ from harkara_contracts.events import (
     Event,
 )
 from harkara_contracts.subjects import Category, Channel
+from harkara_contracts.views import View
 
 
 class _End(View, kw_only=True):

@@ -5,9 +5,10 @@ from typing import ClassVar
 
 from harkara_chassis import envelope
 from harkara_chassis.envelope import Bad, Received
-from harkara_chassis.views import View, reader
+from harkara_chassis.views import reader
 from harkara_contracts.events import AttemptDelivered, Event
 from harkara_contracts.subjects import Channel
+from harkara_contracts.views import View
 
 
 class Delivered(View):
