@@ -71,7 +71,8 @@ class Watch:
             first_system_s, _ = self._system.get(key, (system_s if is_first else 0.0, system_s))
             self._system[key] = (first_system_s, system_s)
             self._of[key] = name
-        self._everything_last = sum(stat.own_s + stat.reaped_s for stat in stats.values())
+        # With what the host gave to other machines meanwhile: to us it is one more program.
+        self._everything_last = sum(stat.own_s + stat.reaped_s for stat in stats.values()) + _stolen_s()
         if is_first:
             self._everything_first = self._everything_last
 
@@ -103,7 +104,10 @@ class Watch:
         }
 
     def others_share(self) -> float:
-        """The part of the machine that processes not watched have used, 0 to 1; short-lived ones may be missed."""
+        """The part of the machine that others have used, 0 to 1.
+
+        They are processes not watched (short-lived ones may be missed), and other virtual machines of the same host.
+        """
         elapsed_s = (self._sampled_at - self._started_at) * (os.cpu_count() or 1)
         watched = sum(last - self._first[key] for key, last in self._last.items())
         return max(0.0, self._everything_last - self._everything_first - watched) / elapsed_s if elapsed_s else 0.0
@@ -115,6 +119,11 @@ def _all_stats() -> dict[int, _Stat]:
         if entry.name.isdigit() and (stat := _stat(int(entry.name))):
             stats[int(entry.name)] = stat
     return stats
+
+
+def _stolen_s() -> float:
+    """CPU seconds that a virtual machine wanted and its host gave to others: `steal` of /proc/stat, proc(5)."""
+    return int(Path("/proc/stat").read_text().split(None, 9)[8]) / _TICKS_A_SECOND
 
 
 def _stat(pid: int) -> _Stat | None:
