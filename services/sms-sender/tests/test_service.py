@@ -20,7 +20,8 @@ from harkara_contracts.events import (
 )
 from harkara_contracts.facts import CarrierHealthFact
 from harkara_contracts.subjects import Lane
-from harkara_smpp import DeliverSm
+from harkara_smpp import DeliverSm, IdRule
+from harkara_sms_sender.deliveries import id_key
 from harkara_sms_sender.dispatcher import MAX_TRIES
 from harkara_sms_sender.settings import Settings
 from harkara_sms_sender.store import Intent, Store
@@ -164,8 +165,9 @@ async def test_a_receipt_before_the_response_is_parked(
         sent = await bus.next(AttemptSent, of(attempt))
         delivered = await bus.next(AttemptDelivered, of(attempt))
         assert bus.seen.index(sent) <= bus.seen.index(delivered)
+        keys = [id_key(one, IdRule.NONE) for one in sent.carrier_message_ids]
         async with asyncio.timeout(5):
-            while await service.database.fetch("SELECT 1 FROM parked_receipt"):
+            while await service.database.fetch("SELECT 1 FROM parked_receipt WHERE receipt_key = ANY($1)", keys):
                 await asyncio.sleep(0.02)
 
 
@@ -179,7 +181,7 @@ async def test_a_receipt_parked_by_another_process_is_found_by_and_by(
         await service.database.execute(
             "INSERT INTO parked_receipt (carrier, receipt_key, state, retriable, parked_at) "
             "VALUES ('jio', $1, 'delivered', false, now())",
-            sent.carrier_message_ids[0],
+            id_key(sent.carrier_message_ids[0], IdRule.NONE),
         )
         await bus.next(AttemptDelivered, of(attempt))
 
