@@ -72,6 +72,6 @@ def test_the_readme_names_the_ports_that_are_used() -> None:
 def test_the_picture_and_the_table_show_the_events_that_run() -> None:
     table = (REPOSITORY / "docs/events.md").read_text()
     for event in EVENTS:
-        if event.domain in {"message", "attempt", "inbound"}:
+        if event.domain in {"message", "attempt", "batch", "inbound", "client"}:
             shown = f"{event.domain}.{event.event}" in table or f".{event.event}`" in table
             assert shown, event.type_name()

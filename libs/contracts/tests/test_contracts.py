@@ -81,7 +81,7 @@ def test_categories_go_by_their_lanes() -> None:
 
 
 def test_every_event_has_a_stream_and_a_reader() -> None:
-    read = {event for spec in consumers.CONSUMERS for event in spec.events}
+    read = {event for spec in consumers.CONSUMERS for event in spec.events} | set(consumers.READ_ALONG)
     for event in catalogue.EVENTS:
         assert stream_of(f"{event.domain}.v1.x").name
         assert event in read, f"nobody reads {event.type_name()}"

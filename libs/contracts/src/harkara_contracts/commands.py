@@ -187,6 +187,18 @@ class RemoveUrl(_ToCompliance[Done]):
     url_id: str
 
 
+class CancelMessage(_ToCompliance[Done]):
+    """Take back a message that waits for its schedule or for the promotional hours.
+
+    Refused with ERR_NOT_FOUND where no message of this account waits under this id, and ERR_CONFLICT once it has left.
+    A repeat of a cancellation is done.
+    """
+
+    event: ClassVar[str] = "cancel_message"
+
+    message_id: str
+
+
 # --- billing -----------------------------------------------------------------------------------------------------------
 
 

@@ -46,7 +46,7 @@ class ConsumerSpec:
         if event is e.TimerDue:
             return f"timer.v1.due.{self.service}.{lane.value}"
         head = f"{event.domain}.v{event.major}.{event.event}.{lane.value}"
-        if event.domain == "message":
+        if event.domain in {"message", "batch"}:
             return head
         return f"{head}.{self.channel.value}.*" if self.channel else f"{head}.>"
 
@@ -67,10 +67,18 @@ class CommandConsumerSpec:
         return f"command.v1.{self.service}.>"
 
 
-_OUTCOMES = (e.MessageRejected, e.MessageDelivered, e.MessageFailed, e.MessageExpired, e.MessageRead)
+_OUTCOMES = (
+    e.MessageRejected,
+    e.MessageCancelled,
+    e.MessageDelivered,
+    e.MessageFailed,
+    e.MessageExpired,
+    e.MessageRead,
+)
 _ATTEMPT_ENDS = (e.AttemptDelivered, e.AttemptFailed, e.AttemptRead, e.AttemptUnknown)
 
 COMPLIANCE_MESSAGES = ConsumerSpec("compliance", s.MESSAGES, (e.MessageAccepted,))
+COMPLIANCE_BATCHES = ConsumerSpec("compliance", s.BATCHES, (e.BatchCancelled,))
 COMPLIANCE_TIMERS = ConsumerSpec("compliance", s.TIMERS, (e.TimerDue,))
 
 ROUTING_MESSAGES = ConsumerSpec("routing", s.MESSAGES, (e.MessageCleared,))
@@ -87,14 +95,18 @@ INGRESS_MESSAGES = ConsumerSpec("ingress", s.MESSAGES, (e.MessageAccepted, e.Mes
 INGRESS_ATTEMPTS = ConsumerSpec(
     "ingress", s.ATTEMPTS, (e.AttemptFunded, e.AttemptUnfunded, e.AttemptSent, *_ATTEMPT_ENDS)
 )
+INGRESS_BATCHES = ConsumerSpec("ingress", s.BATCHES, (e.BatchAccepted, e.BatchCancelled, e.BatchCompleted))
+INGRESS_TIMERS = ConsumerSpec("ingress", s.TIMERS, (e.TimerDue,))
 
 WEBHOOK_MESSAGES = ConsumerSpec("webhook-dispatcher", s.MESSAGES, _OUTCOMES)
 WEBHOOK_ATTEMPTS = ConsumerSpec("webhook-dispatcher", s.ATTEMPTS, (e.AttemptSent,))
+WEBHOOK_BATCHES = ConsumerSpec("webhook-dispatcher", s.BATCHES, (e.BatchCompleted,))
 WEBHOOK_INBOUND = ConsumerSpec("webhook-dispatcher", s.INBOUND, (e.InboundReceived,), lanes=(Lane.TRANSACTIONAL,))
 WEBHOOK_TIMERS = ConsumerSpec("webhook-dispatcher", s.TIMERS, (e.TimerDue,))
 
 CONSUMERS: tuple[ConsumerSpec, ...] = (
     COMPLIANCE_MESSAGES,
+    COMPLIANCE_BATCHES,
     COMPLIANCE_TIMERS,
     ROUTING_MESSAGES,
     ROUTING_ATTEMPTS,
@@ -103,11 +115,17 @@ CONSUMERS: tuple[ConsumerSpec, ...] = (
     SMS_SENDER_ATTEMPTS,
     INGRESS_MESSAGES,
     INGRESS_ATTEMPTS,
+    INGRESS_BATCHES,
+    INGRESS_TIMERS,
     WEBHOOK_MESSAGES,
     WEBHOOK_ATTEMPTS,
+    WEBHOOK_BATCHES,
     WEBHOOK_INBOUND,
     WEBHOOK_TIMERS,
 )
+
+READ_ALONG: tuple[type[Event], ...] = (e.ClientTold,)
+"""Read from any place in the stream, by as many readers as there are clients listening: no durable remembers where."""
 
 COMMAND_CONSUMERS: tuple[CommandConsumerSpec, ...] = tuple(
     CommandConsumerSpec(service) for service in ("compliance", "billing", "webhook-dispatcher")

@@ -9,7 +9,7 @@ from typing import Annotated, ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from harkara_contracts.subjects import Category, Channel, Lane, subject
+from harkara_contracts.subjects import Category, Channel, Lane, key_token, subject
 
 
 class Record(BaseModel):
@@ -165,6 +165,14 @@ class MessageRejected(OutcomeEvent):
     rejected_by: str
 
 
+class MessageCancelled(OutcomeEvent):
+    """The client took it back before it left: no carrier was ever asked, and nothing is paid."""
+
+    event: ClassVar[str] = "cancelled"
+
+    cancelled_by: str
+
+
 class MessageDelivered(OutcomeEvent):
     event: ClassVar[str] = "delivered"
 
@@ -192,6 +200,74 @@ class MessageRead(OutcomeEvent):
     event: ClassVar[str] = "read"
 
     read_at: datetime
+
+
+# --- batch -------------------------------------------------------------------------------------------------------------
+
+
+class BatchEvent(Event):
+    """One bulk send. Its messages are events of their own, which name their batch."""
+
+    domain: ClassVar[str] = "batch"
+
+    batch_id: str
+    account_id: str
+    lane: Lane
+    test_mode: bool = False
+    correlation_id: str | None = None
+
+    def subject(self) -> str:
+        return subject(self.domain, self.event, self.lane.value, major=self.major)
+
+    def event_id(self) -> str:
+        return f"{self.batch_id}.{self.event}"
+
+    def correlation_key(self) -> str:
+        return self.batch_id
+
+
+class BatchAccepted(BatchEvent):
+    """A client was answered 202 for a bulk: `total` recipients will be tried, `rejected` more were told to be wrong.
+
+    The recipients wait in timers of the edge, in `portions` of them; a portion of a batch that was never accepted is
+    dropped when its time comes.
+    """
+
+    event: ClassVar[str] = "accepted"
+
+    category: Category
+    channels: Annotated[list[Channel], Field(min_length=1)]
+    template_id: str | None = None
+    sender: str | None = None
+    total: Annotated[int, Field(ge=0)]
+    rejected: Annotated[int, Field(ge=0)]
+    portions: Annotated[int, Field(ge=0)]
+    estimated_credits: Annotated[int, Field(ge=0)]
+    accepted_at: datetime
+    send_at: datetime | None = None
+
+
+class BatchCancelled(BatchEvent):
+    """The client took back what of a batch has not left."""
+
+    event: ClassVar[str] = "cancelled"
+
+    cancelled_by: str
+    cancelled_at: datetime
+
+
+class BatchCompleted(BatchEvent):
+    """Every message of a batch has come to its end. Seen by the client as `campaign.completed`.
+
+    `counts` are of messages by their state in the status API when the batch was complete.
+    """
+
+    event: ClassVar[str] = "completed"
+
+    total: Annotated[int, Field(ge=0)]
+    counts: dict[str, int]
+    accepted_at: datetime
+    completed_at: datetime
 
 
 # --- attempt -----------------------------------------------------------------------------------------------------------
@@ -357,3 +433,33 @@ class TimerDue(Event):
 
     def event_id(self) -> str:
         return f"{self.owner}.{self.timer_id}.{int(self.due_at.timestamp() * 1000)}"
+
+
+# --- what a client is told ---------------------------------------------------------------------------------------------
+
+
+class ClientTold(Event):
+    """What happened to something of an account's, in the client's own words: the body of a webhook, kept to be read again.
+
+    One subject for each account, so that a client reads its own events and nobody else's. `cause` is the id of the event
+    that is told of, `name` what clients call it, `body` the JSON text that webhooks carry.
+    """
+
+    domain: ClassVar[str] = "client"
+    event: ClassVar[str] = "told"
+
+    account_id: str
+    cause: str
+    name: str
+    message_id: str
+    body: str
+    told_at: datetime
+
+    def subject(self) -> str:
+        return subject(self.domain, self.event, key_token(self.account_id), major=self.major)
+
+    def event_id(self) -> str:
+        return f"{self.cause}.{self.event}"
+
+    def correlation_key(self) -> str:
+        return self.message_id

@@ -28,7 +28,11 @@ class Fact(Event):
 
 
 class AccountFact(Fact):
-    """Who a client is. Limits are per account; `None` means not limited."""
+    """Who a client is. Limits are per account; `None` means not limited.
+
+    An empty `ip_allow_list` allows every address; its entries are networks (CIDR). The signing secret is not told: the
+    edge reads it from its table.
+    """
 
     event: ClassVar[str] = "account"
 
@@ -40,6 +44,8 @@ class AccountFact(Fact):
     requests_per_minute: int | None = None
     messages_per_second: int | None = None
     burst: int | None = None
+    ip_allow_list: list[str] = []
+    require_signature: bool = False
 
     def key(self) -> str:
         return self.account_id

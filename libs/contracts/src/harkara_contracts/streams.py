@@ -27,6 +27,9 @@ _SAGA_WINDOW_S = 600.0
 MESSAGES = StreamSpec("MESSAGES", ("message.v1.>",), 3 * DAY_S, _SAGA_WINDOW_S)
 ATTEMPTS = StreamSpec("ATTEMPTS", ("attempt.v1.>",), 3 * DAY_S, _SAGA_WINDOW_S)
 INBOUND = StreamSpec("INBOUND", ("inbound.v1.>",), 3 * DAY_S, _SAGA_WINDOW_S)
+BATCHES = StreamSpec("BATCHES", ("batch.v1.>",), 3 * DAY_S, _SAGA_WINDOW_S)
+# What clients may read again. Bounded by size too: one client's campaign is another's disk.
+CLIENT = StreamSpec("CLIENT", ("client.v1.>",), 3 * DAY_S, _SAGA_WINDOW_S, max_bytes=8 * 2**30)
 FACTS = StreamSpec("FACTS", ("fact.v1.>",), 0.0, 120.0, last_per_subject=True)
 # On file although short-lived: a stream in memory is gone, definition and consumers and all, when a single node restarts.
 COMMANDS = StreamSpec("COMMANDS", ("command.v1.>",), 3_600.0, 120.0, max_bytes=64 * 2**20)
@@ -34,12 +37,25 @@ REPLIES = StreamSpec("REPLIES", ("reply.v1.>",), 60.0, 60.0, max_bytes=64 * 2**2
 TIMERS = StreamSpec("TIMERS", ("timer.v1.>",), 0.0, 120.0, schedules=True)
 DEAD = StreamSpec("DEAD", ("dead.v1.>",), 30 * DAY_S, 120.0)
 
-STREAMS: tuple[StreamSpec, ...] = (MESSAGES, ATTEMPTS, INBOUND, FACTS, COMMANDS, REPLIES, TIMERS, DEAD)
+STREAMS: tuple[StreamSpec, ...] = (
+    MESSAGES,
+    ATTEMPTS,
+    BATCHES,
+    INBOUND,
+    CLIENT,
+    FACTS,
+    COMMANDS,
+    REPLIES,
+    TIMERS,
+    DEAD,
+)
 
 _BY_DOMAIN = {
     "message": MESSAGES,
     "attempt": ATTEMPTS,
+    "batch": BATCHES,
     "inbound": INBOUND,
+    "client": CLIENT,
     "fact": FACTS,
     "command": COMMANDS,
     "reply": REPLIES,

@@ -31,6 +31,7 @@ class MessageState(IntEnum):
     SENDING = 30
     SENT = 40
     REJECTED = 50
+    CANCELLED = 51
     EXPIRED = 52
     FAILED = 54
     DELIVERED = 60
@@ -259,6 +260,12 @@ class _Rejected(_NotDelivered):
     state = MessageState.REJECTED
 
 
+class _Cancelled(_Outcome, kw_only=True):
+    state = MessageState.CANCELLED
+
+    failed_at: datetime = field(name="occurred_at")
+
+
 class _Expired(_NotDelivered):
     state = MessageState.EXPIRED
 
@@ -271,6 +278,7 @@ MESSAGE_VIEWS: Mapping[type[Event], type[View]] = {
     e.MessageAccepted: _Accepted,
     e.MessageDeferred: _Deferred,
     e.MessageRejected: _Rejected,
+    e.MessageCancelled: _Cancelled,
     e.MessageExpired: _Expired,
     e.MessageFailed: _Failed,
     e.MessageDelivered: _Delivered,

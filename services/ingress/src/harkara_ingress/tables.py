@@ -22,7 +22,7 @@ def _text(*, nullable: bool = True) -> Any:
 
 
 class Account(Table, table=True):
-    """A client. `version` is that of the fact which tells the others about this row; the secret is sealed."""
+    """A client. `version` is that of the fact which tells the others about this row; the secrets are sealed."""
 
     __tablename__ = "account"
 
@@ -34,7 +34,11 @@ class Account(Table, table=True):
     requests_per_minute: int | None = None
     messages_per_second: int | None = None
     burst: int | None = None
+    ip_allow_list: list[str] = Field(sa_column=Column(ARRAY(Text), nullable=False))
+    require_signature: bool
     signing_secret: bytes
+    former_signing_secret: bytes | None = None
+    former_secret_until: datetime | None = _instant()
     version: int = Field(sa_column=Column(BigInteger, nullable=False))
     created_at: datetime = _instant(nullable=False)
 
@@ -53,6 +57,7 @@ class ApiKey(Table, table=True):
     test_only: bool
     expires_at: datetime | None = _instant()
     revoked_at: datetime | None = _instant()
+    last_used_at: datetime | None = _instant()
     version: int = Field(sa_column=Column(BigInteger, nullable=False))
     created_at: datetime = _instant(nullable=False)
 
