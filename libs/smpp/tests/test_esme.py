@@ -74,8 +74,8 @@ async def test_a_refused_message_is_rejected_with_its_status(new_smsc: Any, new_
     assert side.outcomes == [("bad", Rejected(CommandStatus.ESME_RINVDSTADR))]
 
 
-async def test_a_throttled_window_goes_again_in_its_old_order(new_smsc: Any, new_esme: Any) -> None:
-    smsc = await new_smsc()
+def throttle_at_first(smsc: Any) -> list[str]:
+    """Let an SMSC throttle the first four submits, and return the list in which every submit's number will stand."""
     arrived: list[str] = []
 
     def answer(submission: Submission) -> None:
@@ -86,6 +86,12 @@ async def test_a_throttled_window_goes_again_in_its_old_order(new_smsc: Any, new
             submission.accept(str(len(arrived)))
 
     smsc.answer = answer
+    return arrived
+
+
+async def test_a_throttled_window_goes_again_in_its_old_order(new_smsc: Any, new_esme: Any) -> None:
+    smsc = await new_smsc()
+    arrived = throttle_at_first(smsc)
     side = await new_esme(smsc.smsc.port, window=4)
     numbers = [f"91900000000{digit}" for digit in range(8)]
     for number in numbers:
@@ -97,16 +103,7 @@ async def test_a_throttled_window_goes_again_in_its_old_order(new_smsc: Any, new
 
 async def test_what_is_urgent_goes_before_all_that_a_throttle_holds_up(new_smsc: Any, new_esme: Any) -> None:
     smsc = await new_smsc()
-    arrived: list[str] = []
-
-    def answer(submission: Submission) -> None:
-        arrived.append(submission.pdu.destination_addr)
-        if len(arrived) <= 4:
-            submission.reject(CommandStatus.ESME_RTHROTTLED)
-        else:
-            submission.accept(str(len(arrived)))
-
-    smsc.answer = answer
+    arrived = throttle_at_first(smsc)
     side = await new_esme(smsc.smsc.port, window=4)
     bulk = [f"91900000000{digit}" for digit in range(8)]
     for number in bulk:

@@ -2,10 +2,10 @@
 
 import random
 from collections.abc import AsyncIterator, Sequence
-from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from services.routing.tests.stories import NOW, cleared, trail
 
 from harkara_chassis.database import Database
 from harkara_contracts.carriers import SmppCarrier
@@ -21,44 +21,12 @@ from harkara_contracts.events import (
     MessageDelivered,
     MessageExpired,
     MessageFailed,
-    SmsContent,
     TimerDue,
 )
-from harkara_contracts.ids import attempt_id, new_message_id
-from harkara_contracts.subjects import Category, Channel, Lane
 from harkara_routing.handlers import Handlers
 from harkara_routing.routes import RouteTable
 from harkara_routing.saga import Router, State
 from harkara_routing.store import _MOVE, Store
-
-NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
-
-
-def cleared() -> MessageCleared:
-    return MessageCleared(
-        message_id=new_message_id(),
-        account_id="ACC1",
-        lane=Lane.OTP,
-        to="919876543210",
-        category=Category.OTP,
-        channels=[Channel.SMS],
-        sms=SmsContent(sender="HRKARA", text="Hello", encoding="gsm", parts=1),
-        accepted_at=NOW,
-        expires_at=NOW + timedelta(hours=1),
-    )
-
-
-def trail(message: MessageCleared, number: int) -> dict[str, Any]:
-    return {
-        "attempt_id": attempt_id(message.message_id, number),
-        "message_id": message.message_id,
-        "account_id": "ACC1",
-        "lane": Lane.OTP,
-        "channel": Channel.SMS,
-        "carrier": "jio",
-        "to": message.to,
-        "category": Category.OTP,
-    }
 
 
 def failed(message: MessageCleared, number: int, *, retriable: bool = False) -> AttemptFailed:

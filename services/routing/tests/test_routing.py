@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import yaml
+from services.routing.tests.stories import cleared
 
 from harkara_contracts.events import (
     AttemptDelivered,
@@ -16,10 +17,8 @@ from harkara_contracts.events import (
     MessageCleared,
     MessageDelivered,
     MessageExpired,
-    SmsContent,
 )
-from harkara_contracts.ids import new_message_id
-from harkara_contracts.subjects import Category, Channel, Lane
+from harkara_contracts.subjects import Lane
 from harkara_routing.app import build
 from harkara_routing.settings import Settings
 
@@ -35,27 +34,15 @@ def carriers_file(tmp_path: Path) -> Path:
     return file
 
 
-def cleared(validity_s: float = 3600) -> MessageCleared:
-    now = datetime.now(UTC)
-    return MessageCleared(
-        message_id=new_message_id(),
-        account_id="ACC1",
-        lane=Lane.OTP,
-        to="919876543210",
-        category=Category.OTP,
-        channels=[Channel.SMS],
-        sms=SmsContent(sender="HRKARA", text="Hello", encoding="gsm", parts=1),
-        accepted_at=now,
-        expires_at=now + timedelta(seconds=validity_s),
-        correlation_id="mine",
-    )
+def cleared_now(validity_s: float = 3600) -> MessageCleared:
+    return cleared(at=datetime.now(UTC), validity_s=validity_s, correlation_id="mine")
 
 
 async def test_from_cleared_to_delivered_by_the_second_carrier(
     bus: BusProbe, run_service: RunService, carriers_file: Path
 ) -> None:
     async with run_service("routing", build, Settings, carriers_file=carriers_file):
-        message = cleared()
+        message = cleared_now()
         await bus.publish([message])
         first = await bus.next(AttemptPlanned, lambda event: event.message_id == message.message_id)
         refused = AttemptFailed(
@@ -79,7 +66,7 @@ async def test_a_message_without_a_receipt_expires(
 ) -> None:
     monkeypatch.setattr("harkara_routing.expiry.BUCKET_S", 1)
     async with run_service("routing", build, Settings, carriers_file=carriers_file):
-        message = cleared(validity_s=0.5)
+        message = cleared_now(validity_s=0.5)
         await bus.publish([message])
         told = await bus.next(MessageExpired, lambda event: event.message_id == message.message_id, timeout_s=10)
         assert told.error_code == "ERR_EXPIRED"
@@ -89,7 +76,7 @@ async def test_a_repeat_of_what_was_planned_is_planned_the_same(
     bus: BusProbe, run_service: RunService, carriers_file: Path, servers: Servers
 ) -> None:
     async with run_service("routing", build, Settings, carriers_file=carriers_file) as service:
-        message = cleared()
+        message = cleared_now()
         await bus.publish([message])
         await bus.next(AttemptPlanned, lambda event: event.message_id == message.message_id)
         handler = service.loops[0]._handler
@@ -102,10 +89,10 @@ async def test_a_message_that_comes_when_its_validitys_timer_has_fired_expires_a
 ) -> None:
     monkeypatch.setattr("harkara_routing.expiry.BUCKET_S", 1)
     async with run_service("routing", build, Settings, carriers_file=carriers_file):
-        first = cleared(validity_s=0.2)
+        first = cleared_now(validity_s=0.2)
         await bus.publish([first])
         await bus.next(MessageExpired, lambda event: event.message_id == first.message_id, timeout_s=10)
-        late = cleared().model_copy(update={"expires_at": first.expires_at})
+        late = cleared_now().model_copy(update={"expires_at": first.expires_at})
         await bus.publish([late])
         await bus.next(MessageExpired, lambda event: event.message_id == late.message_id, timeout_s=10)
 
@@ -117,7 +104,7 @@ async def test_a_timer_expires_the_messages_of_its_own_lane_only(
     async with run_service("routing", build, Settings, carriers_file=carriers_file) as service:
         bound: Any = service.loops[0]._handler
         handlers = bound.__self__
-        message = cleared(validity_s=600)
+        message = cleared_now(validity_s=600)
         (*_, timer) = await handlers.on_cleared([message])
         other = timer.model_copy(update={"lane": Lane.PROMOTIONAL})
         assert await handlers.on_timers([other]) == []

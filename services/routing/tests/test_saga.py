@@ -1,11 +1,12 @@
 """The saga's rules: every order of what may be heard of a message ends in one story."""
 
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any, TypeVar
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from services.routing.tests.stories import NOW, cleared, trail
 
 from harkara_contracts.carriers import SmppCarrier
 from harkara_contracts.events import (
@@ -15,23 +16,18 @@ from harkara_contracts.events import (
     AttemptPlanned,
     AttemptUnfunded,
     AttemptUnknown,
-    MessageCleared,
     MessageDelivered,
     MessageExpired,
     MessageFailed,
     MessageRejected,
-    SmsContent,
 )
 from harkara_contracts.facts import CarrierHealthFact
-from harkara_contracts.ids import attempt_id, new_message_id
-from harkara_contracts.subjects import Category, Channel, Lane
+from harkara_contracts.subjects import Channel
 from harkara_routing.expiry import bucket_of
 from harkara_routing.routes import RouteTable
 from harkara_routing.saga import OPEN, Router, Saga, State
 
 A = TypeVar("A", bound=AttemptEvent)
-
-NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
 
 def carrier(name: str, weight: int = 50, *, sandbox: bool = False) -> SmppCarrier:
@@ -42,33 +38,8 @@ def router(*carriers: SmppCarrier) -> Router:
     return Router(RouteTable(carriers or (carrier("jio"), carrier("airtel"), carrier("sandbox", sandbox=True))), 5.0)
 
 
-def cleared(*, test_mode: bool = False) -> MessageCleared:
-    return MessageCleared(
-        message_id=new_message_id(),
-        account_id="ACC1",
-        lane=Lane.TRANSACTIONAL,
-        to="919876543210",
-        category=Category.TRANSACTIONAL,
-        channels=[Channel.SMS],
-        sms=SmsContent(sender="HRKARA", text="Hello", encoding="gsm", parts=2),
-        accepted_at=NOW,
-        expires_at=NOW + timedelta(hours=1),
-        test_mode=test_mode,
-    )
-
-
 def heard(kind: type[A], saga: Saga, number: int = 1, **more: Any) -> A:
-    base: dict[str, Any] = {
-        "attempt_id": attempt_id(saga.cleared.message_id, number),
-        "message_id": saga.cleared.message_id,
-        "account_id": "ACC1",
-        "lane": Lane.TRANSACTIONAL,
-        "channel": Channel.SMS,
-        "carrier": saga.carrier,
-        "to": saga.cleared.to,
-        "category": Category.TRANSACTIONAL,
-    }
-    return kind(**base, **more)
+    return kind(**trail(saga.cleared, number, saga.carrier), **more)
 
 
 def failed(saga: Saga, number: int = 1, *, left: bool, retriable: bool) -> AttemptFailed:
@@ -89,7 +60,7 @@ def delivered(saga: Saga, number: int = 1) -> AttemptDelivered:
 
 
 def test_a_cleared_message_is_planned_with_its_parts_as_units() -> None:
-    step = router().begin(cleared(), NOW, 0.1)
+    step = router().begin(cleared(parts=2), NOW, 0.1)
     (event,) = step.events
     assert isinstance(event, AttemptPlanned)
     assert (event.units, event.carrier, step.saga.state) == (2, "jio", State.PLANNED)
