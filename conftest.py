@@ -155,7 +155,7 @@ class BusProbe:
     async def follow(self) -> None:
         stream = self._client.jetstream()
         for spec in STREAMS:
-            if spec.name in {"MESSAGES", "ATTEMPTS", "INBOUND", "FACTS", "TIMERS"}:
+            if spec.name in {"MESSAGES", "ATTEMPTS", "BATCHES", "INBOUND", "CLIENT", "FACTS", "TIMERS"}:
                 await stream.subscribe(
                     spec.subjects[0], cb=self._on_message, ordered_consumer=True, deliver_policy="new"
                 )

@@ -13,6 +13,7 @@ _DRAIN = "libs/chassis/tests/test_drain.py"
 _LOST = "libs/chassis/tests/test_lost.py"
 _IN_HAND = "libs/chassis/tests/test_in_hand.py"
 _PARTS = "libs/chassis/tests/test_parts.py"
+_ORDERED = "libs/chassis/tests/test_ordered.py"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,7 +94,7 @@ GUARDS = (
         number=5,
         trap="more is fetched than is worked on",
         file=f"{_CHASSIS}/pull.py",
-        text="        room = self._batch - len(self._held) - self._outstanding\n",
+        text="        room = self._batch - in_hand - self._outstanding\n",
         without="        room = self._batch - self._outstanding\n",
         tests=(f"{_TRAPS}::test_5_no_more_is_fetched_than_can_be_worked_on",),
     ),
@@ -330,5 +331,21 @@ GUARDS = (
         text="                await asyncio.sleep(wait_s)\n",
         without="                pass\n",
         tests=("libs/chassis/tests/test_pace.py::test_the_loop_gathers_what_comes_while_it_pauses",),
+    ),
+    Guard(
+        number=0,
+        trap="a message that a lost connection took along is passed over by who reads along",
+        file=f"{_CHASSIS}/ordered.py",
+        text="            if count != self._taken + 1:\n",
+        without="            if count < 0:\n",
+        tests=(f"{_ORDERED}::test_a_message_that_went_another_way_is_asked_for_again",),
+    ),
+    Guard(
+        number=0,
+        trap="for a reader that takes nothing more and more is fetched, a request's time-out at a time",
+        file=f"{_CHASSIS}/pull.py",
+        text="        in_hand = len(self._arrived) if self._ack_wait_s is None else len(self._held)\n",
+        without="        in_hand = len(self._held)\n",
+        tests=(f"{_ORDERED}::test_a_reader_that_does_not_take_makes_nobody_fetch",),
     ),
 )

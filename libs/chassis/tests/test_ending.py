@@ -2,7 +2,7 @@
 
 import asyncio
 
-from harkara_chassis.ending import ended
+from harkara_chassis.ending import ended, to_the_end
 from harkara_chassis.health import Pulse
 
 
@@ -31,3 +31,22 @@ async def test_what_a_task_had_died_of_before_keeps_nobody_from_ending() -> None
     dead = asyncio.create_task(die())
     await asyncio.wait([dead])
     await ended(dead, None)
+
+
+async def test_a_drain_comes_to_its_end_though_it_is_asked_to_end_again() -> None:
+    drained = asyncio.Event()
+
+    async def drain() -> None:
+        await asyncio.sleep(1.2)  # `ended` asks again after a second
+        drained.set()
+
+    async def serve() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await to_the_end(drain())
+
+    serving = asyncio.create_task(serve())
+    await asyncio.sleep(0)
+    await ended(serving)
+    assert drained.is_set()

@@ -5,11 +5,13 @@ when the answer arrives in the same turn of the loop. A task that asks for ever 
 """
 
 import asyncio
+from collections.abc import Coroutine
+from typing import Any
 
 _AGAIN_S = 1.0
 
 
-async def ended(*tasks: "asyncio.Task[None] | None") -> None:
+async def ended(*tasks: "asyncio.Task[Any] | None") -> None:
     """Cancel these tasks, again and again, until all have ended. What they ended by is nobody's concern any more."""
     known = [task for task in tasks if task is not None]
     left = {task for task in known if not task.done()}
@@ -20,3 +22,14 @@ async def ended(*tasks: "asyncio.Task[None] | None") -> None:
     for task in known:
         if not task.cancelled():
             task.exception()
+
+
+async def to_the_end(work: Coroutine[Any, Any, None] | asyncio.Task[None]) -> None:
+    """Do what has a bound of its own, such as a drain, to its end, however often the caller is cancelled meanwhile."""
+    task = asyncio.ensure_future(work)
+    while not task.done():
+        try:  # noqa: SIM105  # where `suppress` stands here, CPython 3.11 crashes if gRPC's own tasks are cancelled meanwhile
+            await asyncio.shield(task)
+        except asyncio.CancelledError:
+            pass
+    task.result()

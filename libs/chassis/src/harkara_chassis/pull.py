@@ -172,7 +172,8 @@ class Pull:
             await self.nak(messages, delay_s=0.01)
 
     async def _request(self) -> None:
-        room = self._batch - len(self._held) - self._outstanding
+        in_hand = len(self._arrived) if self._ack_wait_s is None else len(self._held)
+        room = self._batch - in_hand - self._outstanding
         if self._stopping or room < max(1, self._batch // 2):
             return
         self._outstanding += room

@@ -264,6 +264,7 @@ class BatchCompleted(BatchEvent):
 
     event: ClassVar[str] = "completed"
 
+    channels: list[Channel] = []
     total: Annotated[int, Field(ge=0)]
     counts: dict[str, int]
     accepted_at: datetime

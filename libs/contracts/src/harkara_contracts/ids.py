@@ -5,6 +5,7 @@ its time of day, so that rows of one moment lie together in every index, and the
 accounts. Time and tail are Crockford base 32, without look-alike letters.
 """
 
+import hashlib
 import os
 import re
 import time
@@ -26,6 +27,9 @@ _MOMENTS_A_DAY = 32**_MOMENT_LENGTH
 _DAY_S = 86_400
 _EPOCH = date(1970, 1, 1)
 _MESSAGE_ID = re.compile(r"TN([0-9]{8})[0-9A-HJKMNP-TV-Z]{10,32}")
+_BATCH = "BATCH"
+_MESSAGE = "TN"
+_TIME_LENGTH = 8 + _MOMENT_LENGTH
 
 
 def random_tail(length: int = _TAIL_LENGTH) -> str:
@@ -38,7 +42,32 @@ def new_message_id() -> MessageId:
 
 
 def new_batch_id() -> BatchId:
-    return BatchId(f"BATCH{_now()}{random_tail()}")
+    return BatchId(f"{_BATCH}{_now()}{random_tail()}")
+
+
+def batch_id_of(message_id: str) -> BatchId:
+    """Name the batch of a request that was given a message's id: of the same time, with the same random tail."""
+    return BatchId(_BATCH + message_id.removeprefix(_MESSAGE))
+
+
+def message_id_in(batch_id: str, index: int) -> MessageId:
+    """Name the message to a batch's recipient by its place in the request; deterministic, so a repeat is the same message.
+
+    It has the day and moment of its batch. Who does not know the batch's random tail cannot guess it.
+    """
+    octets = hashlib.sha256(f"{batch_id}:{index}".encode()).digest()[:_TAIL_LENGTH]
+    time_of_batch = batch_id[len(_BATCH) : len(_BATCH) + _TIME_LENGTH]
+    return MessageId(f"{_MESSAGE}{time_of_batch}{octets.translate(_CHARACTER_OF_OCTET).decode()}")
+
+
+def is_batch_id(text: str) -> bool:
+    """Tell whether a text from outside has the form of a batch id, with a day that exists: `day_of_batch` takes it."""
+    return text.startswith(_BATCH) and is_message_id(_MESSAGE + text.removeprefix(_BATCH))
+
+
+def day_of_batch(batch_id: str) -> date:
+    """Return the UTC day of a batch, which is that of its messages too."""
+    return day_of(_MESSAGE + batch_id.removeprefix(_BATCH))
 
 
 def new_account_id() -> AccountId:

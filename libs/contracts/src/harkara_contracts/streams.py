@@ -28,8 +28,9 @@ MESSAGES = StreamSpec("MESSAGES", ("message.v1.>",), 3 * DAY_S, _SAGA_WINDOW_S)
 ATTEMPTS = StreamSpec("ATTEMPTS", ("attempt.v1.>",), 3 * DAY_S, _SAGA_WINDOW_S)
 INBOUND = StreamSpec("INBOUND", ("inbound.v1.>",), 3 * DAY_S, _SAGA_WINDOW_S)
 BATCHES = StreamSpec("BATCHES", ("batch.v1.>",), 3 * DAY_S, _SAGA_WINDOW_S)
-# What clients may read again. Bounded by size too: one client's campaign is another's disk.
-CLIENT = StreamSpec("CLIENT", ("client.v1.>",), 3 * DAY_S, _SAGA_WINDOW_S, max_bytes=8 * 2**30)
+# What clients may read again. By age alone: a limit of size is room set aside from the first day, which a small disk has not,
+# and it is less than a third of what the same messages take in the streams above.
+CLIENT = StreamSpec("CLIENT", ("client.v1.>",), 3 * DAY_S, _SAGA_WINDOW_S)
 FACTS = StreamSpec("FACTS", ("fact.v1.>",), 0.0, 120.0, last_per_subject=True)
 # On file although short-lived: a stream in memory is gone, definition and consumers and all, when a single node restarts.
 COMMANDS = StreamSpec("COMMANDS", ("command.v1.>",), 3_600.0, 120.0, max_bytes=64 * 2**20)

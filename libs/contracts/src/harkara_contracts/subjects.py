@@ -61,6 +61,7 @@ def subject(domain: str, event: str, *tokens: str, major: int = 1) -> str:
     return ".".join((domain, f"v{major}", event, *tokens))
 
 
+@lru_cache(maxsize=4_096)
 def key_token(key: str) -> str:
     """Turn any key into one subject token; readable keys stay readable, others become base 32 after `=`-less `x_`."""
     if _TOKEN.fullmatch(key) and not key.startswith("x_"):
