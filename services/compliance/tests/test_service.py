@@ -1,7 +1,7 @@
 """The service on the real bus and database: commands, facts, verdicts, timers, repair."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -12,9 +12,11 @@ from harkara_chassis.clock import now_utc
 from harkara_chassis.database import Database
 from harkara_compliance.announcer import Announcer, untold
 from harkara_compliance.app import build
+from harkara_compliance.cancelling import Canceller
 from harkara_compliance.handlers import MessageHandlers, RegistryHandlers
 from harkara_compliance.settings import Settings
 from harkara_compliance.store import Store
+from harkara_compliance.waiting import Waiting
 from harkara_contracts.commands import (
     AddUrl,
     RegisterEntity,
@@ -85,18 +87,6 @@ def accepted(account_id: str, note: str = "Thank you.", send_at: datetime | None
         expires_at=now + timedelta(hours=1),
         send_at=send_at,
     )
-
-
-@pytest.fixture
-async def database(servers: Any) -> AsyncIterator[Database]:
-    opened = await Database.open(servers.database_url("compliance"), "compliance")
-    yield opened
-    await opened.close()
-
-
-@pytest.fixture
-def store(database: Database) -> Store:
-    return Store(database)
 
 
 class Stream:
@@ -202,19 +192,21 @@ async def test_a_scheduled_message_comes_back_by_its_timer(bus: Any, run_service
         assert now_utc() >= due
 
 
-async def test_what_another_instance_registered_is_known_in_time(bus: Any, run_service: Any, store: Store) -> None:
+async def test_what_another_instance_registered_is_known_in_time(
+    store: Store, waiting: Waiting, canceller: Canceller
+) -> None:
     """A refusal is given only after a look into the tables, so a fact that is still on its way harms nobody."""
     account_id = new_account_id()
-    stale = MessageHandlers(Registry(), store)
+    stale = MessageHandlers(Registry(), store, waiting, canceller)
     await _registered(account_id, RegistryHandlers(Registry(), store, Stream().publish, TELEMARKETER))
     (outcome,) = await stale.on_messages([accepted(account_id)])
     assert isinstance(outcome, MessageCleared)
 
 
-async def test_a_batch_s_bad_message_harms_no_other(store: Store) -> None:
+async def test_a_batch_s_bad_message_harms_no_other(store: Store, waiting: Waiting, canceller: Canceller) -> None:
     account_id, nobody = new_account_id(), new_account_id()
     await _registered(account_id, RegistryHandlers(Registry(), store, Stream().publish, TELEMARKETER))
-    handlers = MessageHandlers(Registry(), store)
+    handlers = MessageHandlers(Registry(), store, waiting, canceller)
     events = [accepted(account_id), accepted(nobody), accepted(account_id)]
     outcomes = await handlers.on_messages(events)
     assert [type(outcome) for outcome in outcomes] == [MessageCleared, MessageRejected, MessageCleared]
@@ -306,12 +298,12 @@ async def test_the_history_of_approvals_is_kept(store: Store, database: Database
     ]
 
 
-async def test_a_suspended_template_stops_messages(store: Store) -> None:
+async def test_a_suspended_template_stops_messages(store: Store, waiting: Waiting, canceller: Canceller) -> None:
     account_id = new_account_id()
     registry = Registry()
     handlers = RegistryHandlers(registry, store, Stream().publish, TELEMARKETER)
     await _registered(account_id, handlers)
-    messages = MessageHandlers(registry, store)
+    messages = MessageHandlers(registry, store, waiting, canceller)
     (before,) = await messages.on_messages([accepted(account_id)])
     assert isinstance(before, MessageCleared)
     await handlers.set_template_status(

@@ -1,12 +1,15 @@
-"""Compliance: may this be sent? Owns the DLT registry and judges every message by it."""
+"""Compliance: may this be sent? Owns the DLT registry and judges every message by it, when the message may leave."""
 
 from collections.abc import Iterator
 
 from harkara_chassis import Service, run
+from harkara_chassis.sealing import Sealer
 from harkara_compliance.announcer import Announcer
+from harkara_compliance.cancelling import Canceller
 from harkara_compliance.handlers import MessageHandlers, RegistryHandlers
 from harkara_compliance.settings import Settings
 from harkara_compliance.store import Store
+from harkara_compliance.waiting import Waiting
 from harkara_contracts import commands, consumers
 from harkara_contracts.facts import EntityFact, SenderFact, TemplateFact, UrlFact
 from harkara_registry import Registry, RegistryFact
@@ -30,7 +33,13 @@ async def build(service: Service[Settings]) -> None:
 
     service.background(Announcer(store, service.publisher.publish, shown).run, name="announcer")
 
-    messages = MessageHandlers(registry, store)
+    waiting = Waiting(service.database, Sealer(service.settings.secret_key))
+    canceller = Canceller(waiting, service.publisher.publish)
+    service.consume(consumers.COMPLIANCE_BATCHES, canceller.on_batches)
+    service.answer(commands.CancelMessage, canceller.cancel_message)
+    service.background(canceller.run, name="canceller")
+
+    messages = MessageHandlers(registry, store, waiting, canceller)
     service.consume(consumers.COMPLIANCE_MESSAGES, messages.on_messages)
     service.consume(consumers.COMPLIANCE_TIMERS, messages.on_timers)
 

@@ -3,6 +3,9 @@
 A message is decided from memory. A refusal is final, though, and another instance may just have registered what seems to
 be missing; so before any is given the account's rows are read again and the message is judged once more. Refusals are
 rare here, since the edge has judged by the same rules.
+
+A message that has to wait is written down, then it gets its timer. When that comes due the message leaves if its row lets
+it; so does a copy of the accepted event that is handled again after it was deferred.
 """
 
 import asyncio
@@ -13,8 +16,20 @@ from typing import Any
 from harkara_chassis.clock import now_utc
 from harkara_compliance import registrar
 from harkara_compliance.announcer import Publish
+from harkara_compliance.cancelling import Canceller
 from harkara_compliance.store import AccountRegistry, Store
-from harkara_compliance.verdict import Decision, decide, messages_of, outcomes
+from harkara_compliance.verdict import (
+    Decision,
+    Deferral,
+    Standing,
+    State,
+    as_they_stand,
+    decide,
+    messages_of,
+    outcomes,
+    unsure,
+)
+from harkara_compliance.waiting import Waiting
 from harkara_contracts.commands import (
     AddUrl,
     Command,
@@ -47,24 +62,53 @@ Clock = Callable[[], datetime]
 class MessageHandlers:
     """Decides messages."""
 
-    def __init__(self, registry: Registry, store: Store, clock: Clock = now_utc) -> None:
+    def __init__(
+        self, registry: Registry, store: Store, waiting: Waiting, canceller: Canceller, clock: Clock = now_utc
+    ) -> None:
         self._registry = registry
         self._store = store
+        self._waiting = waiting
+        self._canceller = canceller
         self._clock = clock
 
     async def on_messages(self, events: Sequence[MessageAccepted]) -> Sequence[Event]:
         now = self._clock()
-        return outcomes(await self._decide(events, now), now)
+        decisions = await self._decide(events, now)
+        standings = await self._wait(decisions, None)
+        if others := [message_id for message_id in unsure(events, now) if message_id not in standings]:
+            standings |= await self._waiting.leave(others, None, now)
+        return outcomes(as_they_stand(events, decisions, standings) if standings else decisions, now)
 
     async def on_timers(self, timers: Sequence[TimerDue]) -> Sequence[Event]:
-        events: list[Event] = []
+        outcome: list[Event] = []
         for timer in timers:
             # A timer that is a moment early must not be set once more for the same instant.
             now = max(self._clock(), timer.due_at)
-            events.extend(outcomes(await self._decide(messages_of(timer), now), now))
+            events = messages_of(timer)
+            decisions = await self._decide(events, now)
+            standings = await self._wait(decisions, timer.due_at)
+            if others := [event.message_id for event in events if event.message_id not in standings]:
+                standings |= await self._waiting.leave(others, timer.due_at, now)
+            outcome.extend(outcomes(as_they_stand(events, decisions, standings), now))
             # A night's promotions come due together; the other lanes are served between portions.
             await asyncio.sleep(0)
-        return events
+        return outcome
+
+    async def _wait(self, decisions: Sequence[Decision], due_at: datetime | None) -> dict[str, Standing]:
+        """Write down what has to wait; return how it stands."""
+        deferrals = [decision for decision in decisions if isinstance(decision, Deferral)]
+        if not deferrals:
+            return {}
+        standings = await self._waiting.defer(deferrals, due_at)
+        batches = {deferral.event.batch_id for deferral in deferrals if deferral.event.batch_id is not None}
+        if batches and (cancelled := await self._canceller.cancel_late(batches)):
+            taken_back = {d.event.message_id for d in deferrals if d.event.batch_id in cancelled}
+            standings |= {
+                message_id: Standing(State.CANCELLED, standing.until)
+                for message_id, standing in standings.items()
+                if message_id in taken_back and standing.state is State.WAITING
+            }
+        return standings
 
     async def _decide(self, events: Sequence[MessageAccepted], now: datetime) -> list[Decision]:
         registry = self._registry

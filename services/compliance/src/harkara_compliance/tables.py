@@ -14,6 +14,7 @@ from sqlalchemy import (
     ForeignKeyConstraint,
     Identity,
     Index,
+    LargeBinary,
     MetaData,
     Text,
     func,
@@ -35,10 +36,14 @@ def _version() -> Any:
     return Field(sa_column=Column(BigInteger, nullable=False))
 
 
-def _instant(*, default: bool = False) -> Any:
+def _instant(*, default: bool = False, optional: bool = False) -> Any:
     return Field(
-        sa_column=Column(DateTime(timezone=True), nullable=False, server_default=func.now() if default else None)
+        sa_column=Column(DateTime(timezone=True), nullable=optional, server_default=func.now() if default else None)
     )
+
+
+def _flag() -> Any:
+    return Field(sa_column=Column(Boolean, nullable=False, server_default=text("false")))
 
 
 def _identity() -> Any:
@@ -109,7 +114,7 @@ class UrlRow(Table, table=True):
     url_id: str = _text(key=True)
     kind: str = _text()
     value: str = _text()
-    deleted: bool = Field(sa_column=Column(Boolean, nullable=False, server_default=text("false")))
+    deleted: bool = _flag()
     version: int = _version()
 
 
@@ -144,3 +149,39 @@ class AuditRow(Table, table=True):
     name: str = _text()
     change: dict[str, list[Any]] = Field(sa_column=Column(JSONB, nullable=False))
     at: datetime = _instant(default=True)
+
+
+class WaitingRow(Table, table=True):
+    """A message that waited or waits. `detail` is sealed: what only a cancellation tells, the number among it.
+
+    `until` names the timer that may let it leave. `told` says that the cancellation was published.
+    """
+
+    __tablename__ = "waiting"
+    __table_args__ = (
+        Index("waiting_by_batch", "batch_id", postgresql_where=text("state = 'waiting' AND batch_id IS NOT NULL")),
+        Index("waiting_until", "until", postgresql_where=text("state = 'waiting'")),
+        Index("waiting_untold", "batch_id", postgresql_where=text("state = 'cancelled' AND NOT told")),
+        Index("waiting_closed", "closed_at", postgresql_where=text("closed_at IS NOT NULL")),
+    )
+
+    message_id: str = _text(key=True)
+    account_id: str = _text()
+    batch_id: str | None = _text(optional=True)
+    until: datetime = _instant()
+    state: str = _text()
+    detail: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
+    closed_at: datetime | None = _instant(optional=True)
+    cancelled_by: str | None = _text(optional=True)
+    told: bool = _flag()
+
+
+class CancelledBatchRow(Table, table=True):
+    """A batch that was taken back: its messages that come to wait later are cancelled as they come."""
+
+    __tablename__ = "cancelled_batch"
+
+    batch_id: str = _text(key=True)
+    account_id: str = _text()
+    cancelled_by: str = _text()
+    cancelled_at: datetime = _instant()

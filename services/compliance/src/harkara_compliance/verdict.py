@@ -1,15 +1,18 @@
 """What becomes of accepted messages: cleared, rejected, or deferred until they may leave. Pure.
 
 The rules themselves are the registry library's, shared with the edge; here they meet time: validity, schedule, window.
+A message that was deferred has a standing, which outlives the event it came by and any repeat of it: until when it waits,
+that it has left, or that it was cancelled. Where there is one, it has the last word.
 """
 
 import hashlib
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
-from typing import cast
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import NamedTuple, cast
 
 from harkara_contracts.errors import ErrorCode
 from harkara_contracts.events import (
@@ -21,7 +24,7 @@ from harkara_contracts.events import (
     Refusal,
     TimerDue,
 )
-from harkara_contracts.subjects import Channel, Lane
+from harkara_contracts.subjects import Category, Channel, Lane
 from harkara_registry import Refused, Registry, Verdict, earliest_departure, judge
 
 OWNER = "compliance"
@@ -42,6 +45,22 @@ class Deferral:
 
 
 Decision = MessageCleared | MessageRejected | Deferral
+
+PROMPT = timedelta(minutes=1)
+"""What is decided so soon after its acceptance, with the hours open all the while, was never deferred."""
+
+
+class State(StrEnum):
+    WAITING = "waiting"
+    LEFT = "left"
+    CANCELLED = "cancelled"
+
+
+class Standing(NamedTuple):
+    """How a message that was deferred stands; `until` is the time of the timer that may let it leave, or did."""
+
+    state: State
+    until: datetime
 
 
 def decide(registry: Registry, event: MessageAccepted, now: datetime) -> Decision:
@@ -78,6 +97,39 @@ def outcomes(decisions: Iterable[Decision], now: datetime) -> list[Event]:
     for (until, lane), messages in waiting.items():
         events.extend(_timer(until, lane, portion) for portion in _portions(messages))
     return events
+
+
+def unsure(events: Sequence[MessageAccepted], now: datetime) -> list[str]:
+    """Return the ids of messages of which an earlier copy may have been deferred, although they may leave by now.
+
+    These are few in the ordinary course of things: what has a schedule, and what is decided late.
+    """
+    since = now - PROMPT
+    was_open = earliest_departure(Category.PROMOTIONAL, None, since) <= since
+    return [
+        event.message_id
+        for event in events
+        if event.send_at is not None
+        or (event.lane is Lane.PROMOTIONAL and not (was_open and event.accepted_at >= since))
+    ]
+
+
+def as_they_stand(
+    events: Iterable[MessageAccepted], decisions: Iterable[Decision], standings: Mapping[str, Standing]
+) -> list[Decision]:
+    """Return the decisions that hold: what waits goes on waiting for its own time, and of what was cancelled comes nothing.
+
+    What has left goes on as decided: its first copy may have come no further than that, and a repeat harms nobody.
+    """
+    held: list[Decision] = []
+    for event, decision in zip(events, decisions, strict=True):
+        standing = standings.get(event.message_id)
+        if standing is None or standing.state is State.LEFT:
+            held.append(decision)
+        elif standing.state is State.WAITING:
+            reason = SCHEDULED if standing.until == event.send_at else WINDOW
+            held.append(Deferral(event, standing.until, reason))
+    return held
 
 
 def messages_of(timer: TimerDue) -> list[MessageAccepted]:
