@@ -1,3 +1,4 @@
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -100,3 +101,7 @@ def test_two_keys_live_until_the_overlap_ends() -> None:
     assert endpoint.living_keys(NOW + timedelta(hours=1)) == [newer]
     assert endpoint.wants("message.read")
     assert not endpoint.wants("message.sent")
+    unchosen = replace(endpoint, events=frozenset())
+    assert unchosen.wants("message.sent")
+    assert not unchosen.wants("message.cancelled")
+    assert replace(endpoint, events=frozenset({"message.cancelled"})).wants("message.cancelled")

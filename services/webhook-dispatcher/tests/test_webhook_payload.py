@@ -4,10 +4,13 @@ from typing import Any
 import orjson
 import pytest
 
+from harkara_chassis import envelope
 from harkara_contracts.events import (
     AttemptSent,
+    BatchCompleted,
     Event,
     InboundReceived,
+    MessageCancelled,
     MessageDelivered,
     MessageExpired,
     MessageFailed,
@@ -16,6 +19,7 @@ from harkara_contracts.events import (
 )
 from harkara_contracts.subjects import Category, Channel, Lane
 from harkara_webhook_dispatcher.payload import OFFERED, body_of, message_id_of, name_of, occurred_at, sample_body
+from harkara_webhook_dispatcher.reading import read_events
 
 AT = datetime(2026, 11, 22, 9, 30, 0, 125_999, tzinfo=UTC)
 EARLIER = datetime(2026, 11, 22, 9, 29, 58, tzinfo=UTC)
@@ -39,6 +43,32 @@ COMMON = {
     "carrier": "jio",
     "correlation_id": "order-7",
     "timestamp": "2026-11-22T09:30:00.125Z",
+}
+
+BATCH: dict[str, Any] = {
+    "batch_id": "BATCH20261122ABCDEFGHJK",
+    "account_id": "ACC1",
+    "lane": Lane.PROMOTIONAL,
+    "correlation_id": "diwali",
+    "total": 3,
+    "counts": {"delivered": 2, "failed": 1},
+    "accepted_at": EARLIER,
+    "completed_at": AT,
+}
+CAMPAIGN = {
+    "event": "campaign.completed",
+    "message_id": "BATCH20261122ABCDEFGHJK",
+    "batch_id": "BATCH20261122ABCDEFGHJK",
+    "channel": None,
+    "status": "COMPLETED",
+    "carrier": None,
+    "total": 3,
+    "counts": {"delivered": 2, "failed": 1},
+    "accepted_at": "2026-11-22T09:29:58.000Z",
+    "completed_at": "2026-11-22T09:30:00.125Z",
+    "correlation_id": "diwali",
+    "timestamp": "2026-11-22T09:30:00.125Z",
+    "sequence": 0,
 }
 
 CASES: dict[str, tuple[Event, dict[str, Any]]] = {
@@ -104,6 +134,26 @@ CASES: dict[str, tuple[Event, dict[str, Any]]] = {
             "error_description": "No receipt in time.",
             "sequence": 2,
         },
+    ),
+    "cancelled": (
+        MessageCancelled(**NOTHING_LEFT, cancelled_by="KEY1"),
+        COMMON
+        | {
+            "event": "message.cancelled",
+            "status": "CANCELLED",
+            "channel": None,
+            "carrier": None,
+            "correlation_id": None,
+            "sequence": 2,
+        },
+    ),
+    "a campaign's end": (
+        BatchCompleted(**BATCH, channels=[Channel.SMS]),
+        CAMPAIGN | {"channel": "sms"},
+    ),
+    "a campaign's end, over several channels, in test mode": (
+        BatchCompleted(**BATCH, channels=[Channel.WHATSAPP, Channel.SMS], test_mode=True),
+        CAMPAIGN | {"test_mode": True},
     ),
     "read": (
         MessageRead(**OUTCOME | {"channel": Channel.WHATSAPP}, read_at=EARLIER),
@@ -177,6 +227,19 @@ def test_an_event_as_the_client_sees_it(event: Event, expected: dict[str, Any]) 
     assert name_of(event) == expected["event"]
     assert message_id_of(event) == expected["message_id"]
     assert occurred_at(event) == AT
+
+
+@pytest.mark.parametrize("event", [event for event, _ in CASES.values()], ids=CASES.keys())
+def test_what_is_read_off_the_bus_is_told_as_the_event_is(event: Event) -> None:
+    [received], bad = read_events(envelope.encode([event], "/test"), type(event))
+    read = received.event
+    assert bad == []
+    assert (body_of(read), name_of(read), message_id_of(read)) == (body_of(event), name_of(event), message_id_of(event))
+    assert (read.event_id(), occurred_at(read)) == (event.event_id(), occurred_at(event))
+    assert (read.account_id, getattr(read, "lane", None)) == (
+        getattr(event, "account_id", None),
+        getattr(event, "lane", None),
+    )
 
 
 @pytest.mark.parametrize(

@@ -23,9 +23,17 @@ from harkara_chassis import Service
 from harkara_chassis.clock import now_utc
 from harkara_contracts import commands as c
 from harkara_contracts.errors import ErrorCode, HarkaraError
-from harkara_contracts.events import AttemptSent, InboundReceived, MessageDelivered, MessageFailed
+from harkara_contracts.events import (
+    AttemptSent,
+    BatchCompleted,
+    ClientTold,
+    InboundReceived,
+    MessageCancelled,
+    MessageDelivered,
+    MessageFailed,
+)
 from harkara_contracts.facts import EndpointFact
-from harkara_contracts.ids import attempt_id, new_account_id, new_id, new_message_id
+from harkara_contracts.ids import attempt_id, new_account_id, new_batch_id, new_id, new_message_id
 from harkara_contracts.subjects import Category, Channel, Lane
 from harkara_webhook_dispatcher.app import build
 from harkara_webhook_dispatcher.settings import Settings
@@ -213,6 +221,95 @@ async def test_each_kind_of_event_goes_to_the_endpoints_that_chose_it(
     everything = await client.until("/all", 3)
     assert {one.json["event"] for one in everything} == {"message.delivered", "message.failed", "message.sent"}
     assert [one.json["message_id"] for one in await client.until("/failed", 1)] == [failed.message_id]
+
+
+async def test_what_is_told_is_kept_in_the_accounts_log_with_and_without_endpoints(
+    service: Service[Settings], client: ClientServer, bus: Any
+) -> None:
+    with_one, without = Account(service), Account(service)
+    await with_one.endpoint(client.base_url + "/hooks", events=["message.failed"])
+    events = [one.delivered() for one in (with_one, without) for _ in range(3)]
+    await bus.publish(events)
+    told = await bus.all(ClientTold, 6, lambda one: one.account_id in {with_one.account_id, without.account_id})
+    assert {(one.account_id, one.cause, one.name) for one in told} == {
+        (one.account_id, one.event_id(), "message.delivered") for one in events
+    }
+    await without.endpoint(client.base_url + "/hooks")
+    event = without.delivered()
+    await bus.publish([event])
+    [got] = await client.until("/hooks", 1)
+    kept = await bus.next(ClientTold, lambda one: one.message_id == event.message_id)
+    assert kept.body.encode() == got.body
+
+
+async def test_a_silent_endpoint_does_not_keep_the_log_waiting(
+    start: RunService, client: ClientServer, bus: Any
+) -> None:
+    go_on = asyncio.Event()
+
+    async def slow(_: web.Request) -> web.StreamResponse:
+        await go_on.wait()
+        return web.Response()
+
+    async with start(webhook_grace_s=2.0, webhook_timeout_s=2.0, webhook_lease_s=4.0) as service:
+        account = Account(service)
+        made = await account.endpoint(client.base_url + "/slow")
+        await bus.publish([account.delivered()])
+        await client.until("/slow", 1)  # prompt so far: its answers are waited for
+        await account.until_log(made.endpoint.webhook_id, bool)
+        client.respond_on["/slow"] = slow
+        event = account.delivered()
+        await bus.publish([event])
+        await client.until("/slow", 2)
+        await bus.next(ClientTold, lambda one: one.message_id == event.message_id)
+        assert await rows_of(service, account.account_id) == 1
+        go_on.set()
+        await account.until_log(made.endpoint.webhook_id, lambda log: [one.state for one in log] == 2 * ["delivered"])
+
+
+async def test_without_the_log_webhooks_go_on(start: RunService, client: ClientServer, bus: Any) -> None:
+    async with start(event_log=False) as service:
+        account = Account(service)
+        await account.endpoint(client.base_url + "/hooks")
+        event = account.delivered()
+        await bus.publish([event])
+        await client.until("/hooks", 1)
+    assert not [one for one in bus.seen if isinstance(one, ClientTold) and one.account_id == account.account_id]
+
+
+async def test_the_end_of_a_campaign_is_told(account: Account, client: ClientServer, bus: Any) -> None:
+    await account.endpoint(client.base_url + "/hooks", events=["campaign.completed"])
+    completed = BatchCompleted(
+        batch_id=new_batch_id(),
+        account_id=account.account_id,
+        lane=Lane.PROMOTIONAL,
+        total=2,
+        counts={"delivered": 2},
+        accepted_at=now_utc(),
+        completed_at=now_utc(),
+    )
+    await bus.publish([completed])
+    [got] = await client.until("/hooks", 1)
+    assert (got.json["event"], got.json["message_id"], got.json["total"]) == (
+        "campaign.completed",
+        completed.batch_id,
+        2,
+    )
+    kept = await bus.next(ClientTold, lambda one: one.message_id == completed.batch_id)
+    assert (kept.name, kept.body.encode()) == ("campaign.completed", got.body)
+
+
+async def test_a_cancellation_goes_to_who_chose_it(account: Account, client: ClientServer, bus: Any) -> None:
+    await account.endpoint(client.base_url + "/all")
+    await account.endpoint(client.base_url + "/cancelled", events=["message.cancelled"])
+    delivered = account.delivered()
+    outcome = delivered.model_dump(exclude={"delivered_at", "latency_ms", "message_id"})
+    cancelled = MessageCancelled(**outcome, message_id=new_message_id(), cancelled_by="KEY1")
+    await bus.publish([cancelled])
+    [got] = await client.until("/cancelled", 1)
+    assert (got.json["message_id"], got.json["status"]) == (cancelled.message_id, "CANCELLED")
+    await bus.publish([delivered])
+    assert [one.json["event"] for one in await client.until("/all", 1)] == ["message.delivered"]
 
 
 async def test_an_account_without_endpoints_costs_no_row(

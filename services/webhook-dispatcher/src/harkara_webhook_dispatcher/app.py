@@ -1,4 +1,4 @@
-"""The webhook-dispatcher: tells clients what became of their messages, signed, until they have heard it."""
+"""The webhook-dispatcher: tells clients what became of their messages, in their log and, signed, until they have heard it."""
 
 from dataclasses import asdict
 
@@ -9,6 +9,7 @@ from harkara_contracts.facts import EndpointFact
 from harkara_webhook_dispatcher.directory import Directory
 from harkara_webhook_dispatcher.dispatcher import OWNER, Dispatcher
 from harkara_webhook_dispatcher.handlers import Handlers
+from harkara_webhook_dispatcher.reading import read_events
 from harkara_webhook_dispatcher.sender import Sender
 from harkara_webhook_dispatcher.settings import Settings
 from harkara_webhook_dispatcher.standing import warnings_of
@@ -28,8 +29,9 @@ async def build(service: Service[Settings]) -> None:
 
     service.partitions("delivery")
     service.view(EndpointFact, on_change=lambda fact: directory.mark_stale(fact.webhook_id))
-    service.consume(consumers.WEBHOOK_MESSAGES, handlers.on_events, concurrency=_BATCHES_AT_ONCE)
-    service.consume(consumers.WEBHOOK_ATTEMPTS, handlers.on_events, concurrency=_BATCHES_AT_ONCE)
+    service.consume(consumers.WEBHOOK_MESSAGES, handlers.on_events, concurrency=_BATCHES_AT_ONCE, decode=read_events)
+    service.consume(consumers.WEBHOOK_ATTEMPTS, handlers.on_events, concurrency=_BATCHES_AT_ONCE, decode=read_events)
+    service.consume(consumers.WEBHOOK_BATCHES, handlers.on_events, concurrency=_BATCHES_AT_ONCE)
     service.consume(consumers.WEBHOOK_INBOUND, handlers.on_events, concurrency=_BATCHES_AT_ONCE)
     service.consume(consumers.WEBHOOK_TIMERS, handlers.on_timers)
     service.answer(commands.CreateEndpoint, handlers.create_endpoint)

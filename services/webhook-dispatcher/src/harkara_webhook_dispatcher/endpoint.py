@@ -10,7 +10,7 @@ from yarl import URL
 
 from harkara_contracts.errors import ErrorCode, HarkaraError
 from harkara_webhook_dispatcher.guard import refusal
-from harkara_webhook_dispatcher.payload import OFFERED
+from harkara_webhook_dispatcher.payload import OFFERED, ONLY_IF_CHOSEN
 from harkara_webhook_dispatcher.signature import SigningKey
 
 ACTIVE = "active"
@@ -25,7 +25,10 @@ _AFTER_AUTHORITY = re.compile(r"[/?#]")
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """An endpoint with its opened secrets. No `events` means all. `previous_key` signs too until `overlap_ends_at`."""
+    """An endpoint with its opened secrets. `previous_key` signs too until `overlap_ends_at`.
+
+    No `events` means all but `ONLY_IF_CHOSEN`.
+    """
 
     webhook_id: str
     account_id: str
@@ -45,7 +48,7 @@ class Endpoint:
         return self.status == ACTIVE
 
     def wants(self, event: str) -> bool:
-        return not self.events or event in self.events
+        return event in self.events if self.events else event not in ONLY_IF_CHOSEN
 
     def living_keys(self, now: datetime) -> list[SigningKey]:
         """Return the keys that sign now, newest first."""

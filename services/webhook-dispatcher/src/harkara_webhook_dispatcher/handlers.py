@@ -1,5 +1,6 @@
 """Events become deliveries; commands change endpoints and show the log."""
 
+import asyncio
 import base64
 import binascii
 from collections.abc import Sequence
@@ -9,7 +10,7 @@ from typing import Protocol
 from harkara_chassis.clock import now_utc
 from harkara_contracts import commands as c
 from harkara_contracts.errors import ErrorCode, HarkaraError
-from harkara_contracts.events import Event, TimerDue
+from harkara_contracts.events import ClientTold, Event, TimerDue
 from harkara_contracts.subjects import Lane
 from harkara_webhook_dispatcher import payload
 from harkara_webhook_dispatcher.delivery import Delivery, delivery_id_of, partition_day
@@ -41,45 +42,72 @@ class Handlers:
         self._directory = directory
         self._dispatcher = dispatcher
         self._publisher = publisher
+        self._has_log = settings.event_log
         self._sandbox = settings.webhook_sandbox
         self._endpoints_max = settings.webhook_endpoints_max
 
     # --- events --------------------------------------------------------------------------------------------------------
 
     async def on_events(self, events: Sequence[Event]) -> Sequence[Event]:
-        """Deliver to every endpoint that wants an event. Most accounts' events end at the first look-up."""
+        """Put events into their accounts' logs, and deliver them to every endpoint that wants them."""
         await self._dispatcher.refresh()
         now = now_utc()
-        fresh = [delivery for event in events for delivery in self._deliveries(event, now)]
-        return await self._dispatcher.dispatch(fresh) if fresh else []
+        told: list[ClientTold] = []
+        fresh: list[Delivery] = []
+        for event in events:
+            self._tell(event, now, told, fresh)
+        if not fresh:
+            return told
+        # Beside each other: no endpoint keeps the log waiting, and no log an endpoint.
+        in_log = asyncio.ensure_future(self._publisher.publish(told))
+        try:
+            return await self._dispatcher.dispatch(fresh)
+        finally:
+            await in_log
 
     async def on_timers(self, events: Sequence[TimerDue]) -> Sequence[Event]:
         return await self._dispatcher.sweep(max(now_utc(), *(event.due_at for event in events)))
 
-    def _deliveries(self, event: Event, now: datetime) -> list[Delivery]:
+    def _tell(self, event: Event, now: datetime, told: list[ClientTold], fresh: list[Delivery]) -> None:
+        """Add what is to be told of an event, to the log and to each endpoint that wants it."""
         account_id = getattr(event, "account_id", None)  # an inbound has none until its number's owner is known
         name = payload.name_of(event)
         if account_id is None or name is None:
-            return []
+            return
         endpoints = self._directory.wanting(account_id, name)
-        if not endpoints:
-            return []
+        if not endpoints and not self._has_log:
+            return
         body = payload.body_of(event)
+        message_id = payload.message_id_of(event)
+        cause = event.event_id()
+        if self._has_log:
+            told.append(
+                ClientTold(
+                    account_id=account_id,
+                    cause=cause,
+                    name=name,
+                    message_id=message_id,
+                    body=body.decode(),
+                    told_at=now,
+                )
+            )
+        if not endpoints:
+            return
         day = partition_day(payload.occurred_at(event), now.date())
-        return [
+        fresh.extend(
             Delivery(
-                delivery_id=delivery_id_of(endpoint.webhook_id, event.event_id(), day),
+                delivery_id=delivery_id_of(endpoint.webhook_id, cause, day),
                 day=day,
                 account_id=account_id,
                 webhook_id=endpoint.webhook_id,
                 event=name,
-                message_id=payload.message_id_of(event),
+                message_id=message_id,
                 lane=getattr(event, "lane", Lane.TRANSACTIONAL),
                 body=body,
                 created_at=now,
             )
             for endpoint in endpoints
-        ]
+        )
 
     # --- endpoints -----------------------------------------------------------------------------------------------------
 

@@ -2,10 +2,11 @@
 
 Handlers in the field index `event`, `message_id`, `status`, `channel`, `carrier`, `correlation_id` and `timestamp` without
 asking, and drop what repeats an `event` + `message_id` they have seen. So every event has all seven (null where there is
-nothing to tell) and a `message_id` of its own: the inbound id where there is no message. `sequence` is the rank of the
+nothing to tell) and a `message_id` of its own: the inbound or batch id where there is no message. `sequence` is the rank of the
 status in a message's life, since the order of arrival is never promised.
 
-A body is made of its event alone, without a clock: a repeat after a crash is the same bytes.
+A body is made of its event alone, without a clock: a repeat after a crash is the same bytes. Where an event is meant here, its
+view (see `views`) does as well.
 """
 
 from collections.abc import Callable
@@ -15,10 +16,13 @@ from typing import Any, NamedTuple
 
 import orjson
 
+from harkara_contracts.client_events import CLIENT_EVENTS
 from harkara_contracts.events import (
     AttemptSent,
+    BatchCompleted,
     Event,
     InboundReceived,
+    MessageCancelled,
     MessageDelivered,
     MessageExpired,
     MessageFailed,
@@ -26,27 +30,15 @@ from harkara_contracts.events import (
     MessageRejected,
     OutcomeEvent,
 )
+from harkara_webhook_dispatcher.views import VIEWS
 
 TEST_EVENT = "webhook.test"
 
-OFFERED = frozenset(
-    {
-        "message.sent",
-        "message.delivered",
-        "message.failed",
-        "message.read",
-        "message.replied",
-        "message.clicked",
-        "message.opened",
-        "otp.verified",
-        "campaign.completed",
-        "account.low_balance",
-        "template.approved",
-        "template.rejected",
-        "template.suspended",
-    }
-)
-"""What an endpoint may choose from. Some are not told by any service yet; choosing them early does no harm."""
+OFFERED = CLIENT_EVENTS
+"""What an endpoint may choose from."""
+
+ONLY_IF_CHOSEN = frozenset({"message.cancelled"})
+"""What an endpoint that chose nothing does not get: it came after there were such endpoints, whose handlers do not know it."""
 
 _SENT, _ENDED, _READ = 1, 2, 3
 
@@ -59,6 +51,7 @@ class _Told(NamedTuple):
     name: str
     at: Callable[[Any], datetime]
     fields: Callable[[Any], Json]
+    message_id: Callable[[Any], str] = attrgetter("message_id")
 
 
 def name_of(event: Event) -> str | None:
@@ -68,7 +61,12 @@ def name_of(event: Event) -> str | None:
 
 
 def message_id_of(event: Event) -> str:
-    return event.inbound_id if type(event) is InboundReceived else str(getattr(event, "message_id"))  # noqa: B009
+    """Return what the body has as its `message_id`.
+
+    Raises:
+        TypeError: clients are not told of this event.
+    """
+    return _told(event).message_id(event)
 
 
 def occurred_at(event: Event) -> datetime:
@@ -145,6 +143,10 @@ def _failed(event: MessageFailed | MessageRejected | MessageExpired) -> Json:
     return fields
 
 
+def _cancelled(event: MessageCancelled) -> Json:
+    return _outcome(event, "message.cancelled", "CANCELLED", _ENDED)
+
+
 def _read(event: MessageRead) -> Json:
     fields = _outcome(event, "message.read", "READ", _READ)
     fields["sender"] = event.sender
@@ -189,6 +191,27 @@ def _replied(event: InboundReceived) -> Json:
     }
 
 
+def _completed(event: BatchCompleted) -> Json:
+    fields: Json = {
+        "event": "campaign.completed",
+        "message_id": event.batch_id,
+        "batch_id": event.batch_id,
+        "channel": event.channels[0] if len(event.channels) == 1 else None,
+        "status": "COMPLETED",
+        "carrier": None,
+        "total": event.total,
+        "counts": event.counts,
+        "accepted_at": _time(event.accepted_at),
+        "completed_at": _time(event.completed_at),
+        "correlation_id": event.correlation_id,
+        "timestamp": _time(event.completed_at),
+        "sequence": 0,
+    }
+    if event.test_mode:
+        fields["test_mode"] = True
+    return fields
+
+
 def _time(at: datetime) -> str:
     """Write a time in UTC to the millisecond: `2026-11-22T09:30:00.125Z`."""
     # By orjson, which takes a quarter of what strftime takes. It leaves out the fraction where that is nothing.
@@ -196,12 +219,15 @@ def _time(at: datetime) -> str:
     return f"{text[1:24]}Z" if "." in text else f"{text[1:20]}.000Z"
 
 
-_TOLD: dict[type[Event], _Told] = {
+_TOLD: dict[type[object], _Told] = {
     AttemptSent: _Told("message.sent", attrgetter("sent_at"), _sent),
     MessageDelivered: _Told("message.delivered", attrgetter("occurred_at"), _delivered),
     MessageFailed: _Told("message.failed", attrgetter("occurred_at"), _failed),
     MessageRejected: _Told("message.failed", attrgetter("occurred_at"), _failed),
     MessageExpired: _Told("message.failed", attrgetter("occurred_at"), _failed),
+    MessageCancelled: _Told("message.cancelled", attrgetter("occurred_at"), _cancelled),
     MessageRead: _Told("message.read", attrgetter("occurred_at"), _read),
-    InboundReceived: _Told("message.replied", attrgetter("received_at"), _replied),
+    InboundReceived: _Told("message.replied", attrgetter("received_at"), _replied, attrgetter("inbound_id")),
+    BatchCompleted: _Told("campaign.completed", attrgetter("completed_at"), _completed, attrgetter("batch_id")),
 }
+_TOLD |= {view: _TOLD[event] for event, view in VIEWS.items()}

@@ -44,6 +44,9 @@ class Settings(ServiceSettings):
     webhook_disable_after_s: float = Field(default=3 * 86_400.0, gt=0)
     """An endpoint that only failed for this long is switched off."""
 
+    event_log: bool = True
+    """Keep what clients are told in their event log, to be followed and read again."""
+
     webhook_endpoints_max: int = Field(default=20, ge=1)
     """Endpoints of one account."""
 
