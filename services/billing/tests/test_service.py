@@ -79,6 +79,9 @@ async def test_the_way_of_the_money(run_service: Any, bus: Any, new_plan: NewPla
         assert [(row.channel, row.category, row.units, row.amount_mp) for row in usage.rows] == [
             ("sms", "transactional", 1, 22_000)
         ]
+        now = now_utc()
+        with pytest.raises(HarkaraError, match="must come after"):
+            await ask(GetUsage(command_id=new_id("CMD"), account_id=account_id, start=now, end=now))
 
 
 async def test_a_repeat_is_answered_again(run_service: Any, bus: Any, new_plan: NewPlan) -> None:

@@ -99,6 +99,19 @@ async def test_a_long_message_is_delivered_when_all_its_parts_are(
         assert len(set(sent.carrier_message_ids)) == received(smsc, attempt) == 4
 
 
+@pytest.mark.parametrize("sandbox", [False, True])
+async def test_tests_and_real_carriers_never_meet(
+    funded: Fund, bus: Bus, simulate: Simulate, senders: Senders, sandbox: bool
+) -> None:
+    async with simulate() as smsc, senders(smsc.port, sandbox=sandbox):
+        right, stray = funded(test_mode=sandbox), funded(test_mode=not sandbox)
+        await bus.publish([stray, right])
+        failed = await bus.next(AttemptFailed, of(stray))
+        assert (failed.error_code, failed.left, failed.retriable) == (ErrorCode.CARRIER_UNAVAILABLE, False, True)
+        await bus.next(AttemptDelivered, of(right))
+        assert (received(smsc, stray), received(smsc, right)) == (0, 1)
+
+
 @pytest.mark.parametrize(
     ("name", "error_code", "left"),
     [
@@ -107,6 +120,10 @@ async def test_a_long_message_is_delivered_when_all_its_parts_are(
         ("failed_dnd", ErrorCode.DND_SUBSCRIBER, True),
         ("failed_rejected", ErrorCode.INVALID_MOBILE, False),
         ("failed_template", ErrorCode.DLT_TEMPLATE_MISMATCH, True),
+        ("failed_sender", ErrorCode.SENDER_NOT_REGISTERED, True),
+        ("failed_consent", ErrorCode.CONSENT_REQUIRED, True),
+        ("failed_barred", ErrorCode.CARRIER_REJECTED, True),
+        ("failed_too_long", ErrorCode.MESSAGE_TOO_LONG, False),
         ("expired", ErrorCode.EXPIRED, True),
     ],
 )

@@ -24,18 +24,6 @@ from harkara_smsc_simulator.magic import MAGIC_NUMBERS
 
 
 def test_magic_numbers_are_indian_mobile_numbers() -> None:
-    assert set(MAGIC_NUMBERS) == {
-        "delivered",
-        "failed_absent",
-        "failed_inactive",
-        "failed_dnd",
-        "failed_rejected",
-        "failed_template",
-        "expired",
-        "silent",
-        "slow",
-        "throttled_once",
-    }
     assert len(set(MAGIC_NUMBERS.values())) == len(MAGIC_NUMBERS)
     assert all(re.fullmatch(r"91[6-9]\d{9}", number) for number in MAGIC_NUMBERS.values())
 
@@ -48,6 +36,16 @@ def test_magic_numbers_are_indian_mobile_numbers() -> None:
         ("failed_inactive", MessageState.UNDELIV, "001"),
         ("failed_dnd", MessageState.UNDELIV, "650"),
         ("failed_template", MessageState.REJECTD, "633"),
+        ("failed_sender", MessageState.REJECTD, "600"),
+        ("failed_sender_suspended", MessageState.REJECTD, "603"),
+        ("failed_template_unknown", MessageState.REJECTD, "630"),
+        ("failed_template_suspended", MessageState.REJECTD, "632"),
+        ("failed_category", MessageState.REJECTD, "683"),
+        ("failed_chain", MessageState.REJECTD, "610"),
+        ("failed_consent", MessageState.UNDELIV, "660"),
+        ("failed_window", MessageState.UNDELIV, "651"),
+        ("failed_barred", MessageState.UNDELIV, "010"),
+        ("failed_network", MessageState.UNDELIV, "034"),
         ("expired", MessageState.EXPIRED, "027"),
         ("throttled_once", MessageState.DELIVRD, "000"),
     ],
@@ -62,6 +60,7 @@ async def test_a_magic_number_has_its_receipt(carrier: Any, name: str, state: Me
 
 async def test_magic_numbers_without_receipt(carrier: Any, simulator: Any) -> None:
     assert await carrier.send("rejected", MAGIC_NUMBERS["failed_rejected"]) == Rejected(CommandStatus.ESME_RINVDSTADR)
+    assert await carrier.send("too long", MAGIC_NUMBERS["failed_too_long"]) == Rejected(CommandStatus.ESME_RINVMSGLEN)
     assert isinstance(await carrier.send("silent", MAGIC_NUMBERS["silent"]), Accepted)
     assert len(simulator.engine.receipts_to_come) == 0
     assert isinstance(await carrier.send("slow", MAGIC_NUMBERS["slow"]), Accepted)
@@ -69,6 +68,14 @@ async def test_magic_numbers_without_receipt(carrier: Any, simulator: Any) -> No
     await carrier.send("other")
     await carrier.until(lambda: carrier.receipts)
     assert len(carrier.receipts) == 1
+
+
+async def test_the_unanswered_is_taken_without_a_word(new_carrier: Any, simulator: Any) -> None:
+    carrier = await new_carrier(response_timeout_s=0.1)
+    assert isinstance(await carrier.send("it", MAGIC_NUMBERS["unanswered"]), Unknown)
+    assert simulator.engine.of("carrier").accepted == 1
+    assert len(simulator.engine.receipts_to_come) == 0
+    assert isinstance(await carrier.send("next"), Accepted)
 
 
 async def test_throttled_once_throttles_each_message_once(new_carrier: Any) -> None:

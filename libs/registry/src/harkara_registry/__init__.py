@@ -5,9 +5,15 @@ only for as long as a fact is on its way. Pure: no clock, no I/O.
 """
 
 from harkara_registry.departure import earliest_departure
-from harkara_registry.refusal import Refused
+from harkara_registry.refusal import Place, Refused
 from harkara_registry.registry import KnownTemplate, Registry, RegistryFact
-from harkara_registry.sandbox import SANDBOX_PREFIX, SANDBOX_TEMPLATES
+from harkara_registry.sandbox import (
+    SANDBOX_NUMBERS,
+    SANDBOX_PREFIX,
+    SANDBOX_SENDER,
+    SANDBOX_TEMPLATES,
+    SandboxNumber,
+)
 from harkara_registry.statuses import Status
 from harkara_registry.templates import compile_fact, declare_variables
 from harkara_registry.text import MAX_SMS_PARTS
@@ -15,13 +21,17 @@ from harkara_registry.verdict import RenderedSms, Verdict, judge, judge_sms
 
 __all__ = [
     "MAX_SMS_PARTS",
+    "SANDBOX_NUMBERS",
     "SANDBOX_PREFIX",
+    "SANDBOX_SENDER",
     "SANDBOX_TEMPLATES",
     "KnownTemplate",
+    "Place",
     "Refused",
     "Registry",
     "RegistryFact",
     "RenderedSms",
+    "SandboxNumber",
     "Status",
     "Verdict",
     "compile_fact",

@@ -8,19 +8,29 @@ from harkara_contracts.subjects import Channel
 
 
 @dataclass(frozen=True, slots=True)
+class Place:
+    """Where a text leaves its template, in characters from 1; `expected` is what the template says there itself."""
+
+    text_character: int
+    template_character: int | None = None
+    expected: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Refused:
     """Why a channel may not be used: one of the platform's codes and words for the client."""
 
     code: ErrorCode
     message: str
     channel: Channel = Channel.SMS
+    place: Place | None = None
 
 
 class RefusedError(Exception):
-    def __init__(self, code: ErrorCode, message: str) -> None:
+    def __init__(self, code: ErrorCode, message: str, place: Place | None = None) -> None:
         super().__init__(code)
-        self.refused = Refused(code, message)
+        self.refused = Refused(code, message, place=place)
 
 
-def refuse(code: ErrorCode, message: str) -> NoReturn:
-    raise RefusedError(code, message)
+def refuse(code: ErrorCode, message: str, place: Place | None = None) -> NoReturn:
+    raise RefusedError(code, message, place)

@@ -6,7 +6,7 @@ from typing import Final
 from harkara_contracts.errors import ErrorCode
 from harkara_contracts.events import Content
 from harkara_dlt import Kind, Link, LinkKind, Mismatch, RenderError, Template, unlisted_links
-from harkara_registry.refusal import refuse
+from harkara_registry.refusal import Place, refuse
 from harkara_registry.registry import Registry
 from harkara_sms_text import LoneSurrogateError, Measure, measure, suggest_gsm
 
@@ -25,10 +25,12 @@ def text_of(content: Content, compiled: Template) -> str:
     if message is None:
         return rendered
     if message.split() != rendered.split():
+        character = _first_difference(message, rendered)
         refuse(
             ErrorCode.DLT_TEMPLATE_MISMATCH,
-            "`message` and the template filled with `variables` differ"
-            f"{_first_difference(message, rendered)}. Send one of the two, or make them equal.",
+            f"`message` and the template filled with `variables` differ at character {character}. "
+            "Send one of the two, or make them equal.",
+            Place(character),
         )
     return message
 
@@ -40,10 +42,9 @@ def _rendered(compiled: Template, variables: Mapping[str, object]) -> str:
         refuse(ErrorCode.DLT_TEMPLATE_MISMATCH, str(error))
 
 
-def _first_difference(message: str, rendered: str) -> str:
+def _first_difference(message: str, rendered: str) -> int:
     pairs = zip(message, rendered, strict=False)
-    position = next((i for i, (left, right) in enumerate(pairs) if left != right), min(len(message), len(rendered)))
-    return f" at character {position + 1}"
+    return 1 + next((i for i, (left, right) in enumerate(pairs) if left != right), min(len(message), len(rendered)))
 
 
 def check_match(content: Content, compiled: Template, text: str) -> None:
@@ -56,6 +57,7 @@ def check_match(content: Content, compiled: Template, text: str) -> None:
             f"The text differs from the template at character {outcome.text_position + 1}: there the template has "
             f'"{outcome.expected.strip()}" (its character {outcome.template_position + 1}). '
             "Send the registered text, or `variables` in place of `message`.",
+            Place(outcome.text_position + 1, outcome.template_position + 1, outcome.expected.strip()),
         )
 
 

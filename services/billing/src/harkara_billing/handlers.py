@@ -73,6 +73,8 @@ class Handlers:
     async def get_usage(self, command: GetUsage) -> UsageReply:
         """Answer the days in IST that [start, end) touches; without a start from the first of the end's month."""
         end = command.end or now_utc()
+        if command.start and command.start >= end:
+            raise HarkaraError(ErrorCode.INVALID_REQUEST, "`end` must come after `start`")
         last = ist_day(end - timedelta(microseconds=1))
         first = ist_day(command.start) if command.start else first_of_month(last)
         if (last - first).days >= _MAX_USAGE_DAYS:

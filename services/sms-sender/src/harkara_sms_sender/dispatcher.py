@@ -149,6 +149,12 @@ class Dispatcher:
             return await self._refuse(flights, UNAVAILABLE, mark)
         ahead = flights
         others: list[Flight] = []
+        # The routes say so too, but they may have been read before this carrier became another: no test may leave.
+        is_sandbox = carrier.settings.sandbox
+        strays = [flight for flight in flights if flight.attempt.test_mode is not is_sandbox]
+        if strays:
+            others = await self._refuse(strays, UNAVAILABLE, mark)
+            ahead = [flight for flight in flights if flight.attempt.test_mode is is_sandbox]
         while ahead:
             sizes = [flight.size for flight in ahead]
             try:

@@ -236,6 +236,8 @@ class Engine:
                     continue
             number = self.store.add(body, system_id, now, _digest(body, pieces))
             counts.accepted += 1
+            if fate is not None and fate.special is Special.UNANSWERED:
+                continue
             message_id = f"{number:x}" if hex_ids else str(number)
             response = encode_frame(CommandId.SUBMIT_SM_RESP, frame.sequence_number, message_id.encode("ascii") + b"\0")
             if is_plain:

@@ -14,6 +14,8 @@ class Special(Enum):
     """Fates that are more than a receipt's state."""
 
     SILENT = "silent"
+    UNANSWERED = "unanswered"
+    """Taken, but neither response nor receipt ever says so."""
     THROTTLED_ONCE = "throttled_once"
 
 
@@ -39,6 +41,18 @@ _FATES: dict[str, tuple[str, Fate]] = {
     "silent": ("919999900008", Fate(special=Special.SILENT)),
     "slow": ("919999900009", Fate(delay_s=20.0)),
     "throttled_once": ("919999900010", Fate(special=Special.THROTTLED_ONCE)),
+    "failed_sender": ("919999900011", Fate(MessageState.REJECTD, "600")),
+    "failed_sender_suspended": ("919999900012", Fate(MessageState.REJECTD, "603")),
+    "failed_template_unknown": ("919999900013", Fate(MessageState.REJECTD, "630")),
+    "failed_template_suspended": ("919999900014", Fate(MessageState.REJECTD, "632")),
+    "failed_category": ("919999900015", Fate(MessageState.REJECTD, "683")),
+    "failed_chain": ("919999900016", Fate(MessageState.REJECTD, "610")),
+    "failed_consent": ("919999900017", Fate(MessageState.UNDELIV, "660")),
+    "failed_window": ("919999900018", Fate(MessageState.UNDELIV, "651")),
+    "failed_barred": ("919999900019", Fate(MessageState.UNDELIV, "010")),
+    "failed_network": ("919999900020", Fate(MessageState.UNDELIV, "034")),
+    "failed_too_long": ("919999900021", Fate(command_status=CommandStatus.ESME_RINVMSGLEN)),
+    "unanswered": ("919999900022", Fate(special=Special.UNANSWERED)),
 }
 
 MAGIC_NUMBERS: dict[str, str] = {name: number for name, (number, _) in _FATES.items()}
