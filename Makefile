@@ -12,6 +12,7 @@ SOURCES    := $(wildcard libs/*/src services/*/src simulators/*/src cli/src)
 TESTS      := $(wildcard libs/*/tests services/*/tests simulators/*/tests) cli/tests tests
 # A folder with a hyphen is no package: its modules have bare names, which the next such folder has too.
 TESTS_APART := $(foreach folder,$(TESTS),$(if $(findstring -,$(folder)),$(folder)))
+GRPC_CODE  := services/ingress/src/harkara_ingress/grpc/gen
 MEMBERS    := $(wildcard libs/*/pyproject.toml services/*/pyproject.toml simulators/*/pyproject.toml cli/pyproject.toml)
 # The environment's own Python is the only one: none is downloaded, whatever the machine's settings say.
 export UV_PYTHON_DOWNLOADS := never
@@ -58,9 +59,11 @@ format: setup ## Formats the code and mends what can be mended by itself
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
-docs: setup ## Writes what is generated: JSON Schemas, docs/asyncapi.json, docs/cli.md
+docs: setup ## Writes what is generated: JSON Schemas, docs/asyncapi.json, docs/cli.md, the code of proto/
 	$(BIN)/python -m harkara_contracts.asyncapi libs/contracts/schemas docs/asyncapi.json
 	$(BIN)/typer harkara_cli.main utils docs --name harkara --title "The harkara command" --output docs/cli.md
+	$(BIN)/python -m grpc_tools.protoc -I proto --plugin=protoc-gen-mypy=$(BIN)/protoc-gen-mypy \
+		--python_out=$(GRPC_CODE) --mypy_out=quiet:$(GRPC_CODE) proto/harkara/v1/*.proto
 
 bench: setup ## Measures the stack end to end
 	$(BIN)/python -m bench

@@ -178,6 +178,8 @@ def _edge(stack: Stack) -> dict[str, str]:
         "HARKARA_ACCEPTED_ELSEWHERE_S": "1" if has_siblings else "0",
         "HARKARA_HTTP_HOST": LOOPBACK,
         "HARKARA_HTTP_PORT": str(stack.ports["ingress.http"]),
+        "HARKARA_GRPC_HOST": LOOPBACK,
+        "HARKARA_GRPC_PORT": str(stack.ports["ingress.grpc"]),
         "HARKARA_OPERATOR_KEY": stack.home.secrets.operator_key,
     }
 
@@ -188,7 +190,7 @@ SERVICES = (
     Service("routing", _carriers),
     Service("sms-sender", _carriers),
     Service("webhook-dispatcher", lambda _: {"HARKARA_WEBHOOK_SANDBOX": "true"}),  # a laptop's endpoints are http
-    Service("ingress", _edge, extra_ports=("ingress.http",)),
+    Service("ingress", _edge, extra_ports=("ingress.http", "ingress.grpc")),
 )
 
 

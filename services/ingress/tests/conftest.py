@@ -11,6 +11,7 @@ from typing import Any
 import aiohttp
 import pytest
 from pydantic import SecretStr
+from services.ingress.tests.grpc_client import Grpc, GrpcEdge
 
 from harkara_chassis import Service
 from harkara_chassis.clock import now_utc
@@ -19,7 +20,7 @@ from harkara_contracts.facts import AccountFact, ApiKeyFact, BalanceFact, Entity
 from harkara_contracts.ids import new_account_id, new_id
 from harkara_contracts.subjects import Category, Channel
 from harkara_dlt import chain_hash
-from harkara_ingress.accounts import hash_key, new_api_key
+from harkara_ingress.access.accounts import hash_key, new_api_key
 from harkara_ingress.app import build
 from harkara_ingress.settings import Settings
 
@@ -206,3 +207,16 @@ async def database(servers: Any) -> AsyncIterator[Database]:
 
 def in_one_hour() -> str:
     return (now_utc() + timedelta(hours=1)).isoformat()
+
+
+@pytest.fixture
+async def grpc_edge(start_edge: Any, bus: Any) -> AsyncIterator[GrpcEdge]:
+    port = free_port()
+    async with start_edge(grpc_port=port) as edge:
+        yield GrpcEdge(edge, bus, port)
+
+
+@pytest.fixture
+async def grpc_client(grpc_edge: GrpcEdge) -> AsyncIterator[Grpc]:
+    async with grpc_edge.connected(await grpc_edge.account()) as client:
+        yield client

@@ -4,8 +4,8 @@ from typing import Any
 import pytest
 
 from harkara_contracts.facts import AccountFact, ApiKeyFact
-from harkara_ingress.accounts import Directory, Scope, hash_key, new_api_key, rates
-from harkara_ingress.limits import Rate
+from harkara_ingress.access.accounts import Directory, Scope, hash_key, new_api_key, rates
+from harkara_ingress.access.limits import Rate
 
 KEY = new_api_key(test_only=False)
 
@@ -44,6 +44,22 @@ def test_changes_of_the_account_reach_its_callers() -> None:
     assert caller is not None
     assert caller.suspended
     assert caller.requests is None
+
+
+def test_what_an_account_asks_of_its_callers_reaches_them() -> None:
+    directory = Directory()
+    directory.apply_key(api_key())
+    directory.apply_account(account(7, ip_allow_list=["203.0.113.0/24"], require_signature=True))
+    caller = directory.caller(KEY, 0.0)
+    assert caller is not None
+    assert (caller.require_signature, caller.account_version) == (True, 7)
+    assert caller.allow_list.allows("203.0.113.5")
+    assert not caller.allow_list.allows("203.0.114.5")
+    directory.apply_account(account(8))
+    caller = directory.caller(KEY, 0.0)
+    assert caller is not None
+    assert caller.allow_list.allows("203.0.114.5")
+    assert not caller.require_signature
 
 
 def test_revoked_expired_and_unknown_keys_find_nobody() -> None:

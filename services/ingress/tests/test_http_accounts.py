@@ -8,8 +8,9 @@ from typing import Any
 from harkara_chassis.clock import now_utc
 from harkara_contracts.facts import AccountFact, ApiKeyFact
 from harkara_contracts.ids import new_account_id, new_id
-from harkara_ingress.accounts import hash_key, new_api_key
-from harkara_ingress.store import AccountRecord, AccountStore, KeyRecord
+from harkara_ingress.access import administration
+from harkara_ingress.access.accounts import hash_key, new_api_key
+from harkara_ingress.access.store import AccountRecord, AccountStore, KeyRecord
 
 
 async def opened(edge: Any, **fields: Any) -> dict[str, Any]:
@@ -123,6 +124,54 @@ async def test_a_rotated_key_lives_on_for_its_overlap(edge: Any) -> None:
         assert (await operator.call("POST", path, {"overlap_seconds": wrong}, key=third["api_key"]))[0] == 400
 
 
+async def test_a_test_key_comes_to_no_live_key(edge: Any) -> None:
+    operator, live = edge.operator(), (await opened(edge))["api_key"]
+    (first,) = (await operator.call("GET", "/v1/keys", key=live))[1]["keys"]
+    wanted = {"name": "sandbox", "scopes": ["send", "manage"], "test_only": True}
+    _, made, _ = await operator.call("POST", "/v1/keys", wanted, key=live)
+    test = made["api_key"]
+    for method, path, body in (
+        ("POST", "/v1/keys", {"name": "live", "scopes": ["send"]}),
+        ("POST", f"/v1/keys/{first['key_id']}/rotate", None),
+        ("DELETE", f"/v1/keys/{first['key_id']}", None),
+        ("PUT", "/v1/security", {"require_signature": True}),
+        ("POST", "/v1/security/rotate-signing-secret", None),
+    ):
+        status, answer, _ = await operator.call(method, path, body, key=test)
+        assert (status, answer["error_code"]) == (403, "ERR_FORBIDDEN"), path
+    assert (await operator.call("DELETE", "/v1/keys/KEYNONE", key=test))[0] == 404
+    status, rotated, _ = await operator.call("POST", f"/v1/keys/{made['key_id']}/rotate", key=test)
+    assert (status, rotated["test_only"]) == (200, True)
+    _, another, _ = await operator.call("POST", "/v1/keys", wanted, key=test)
+    assert (await operator.call("DELETE", f"/v1/keys/{another['key_id']}", key=test))[0] == 200
+
+
+async def test_an_account_has_so_many_keys_and_expired_ones_make_room(edge: Any, monkeypatch: Any) -> None:
+    monkeypatch.setattr(administration, "MAX_KEYS", 5)
+    operator, live = edge.operator(), (await opened(edge))["api_key"]
+    (first,) = (await operator.call("GET", "/v1/keys", key=live))[1]["keys"]
+    wanted = {"name": "x", "scopes": ["read"]}
+
+    async def outcomes(path: str, body: dict[str, Any]) -> list[int]:
+        calls = (operator.call("POST", path, body, key=live) for _ in range(12))
+        return sorted(status for status, *_ in await asyncio.gather(*calls))
+
+    async def listed() -> list[dict[str, Any]]:
+        keys: list[dict[str, Any]] = (await operator.call("GET", "/v1/keys", key=live))[1]["keys"]
+        return keys
+
+    assert await outcomes("/v1/keys", wanted) == [200] * 4 + [409] * 8
+    assert set(await outcomes(f"/v1/keys/{first['key_id']}/rotate", {"overlap_seconds": 60})) == {409}
+    for key in (await listed())[-4:]:
+        assert (await operator.call("DELETE", f"/v1/keys/{key['key_id']}", key=live))[0] == 200
+    for _ in range(2):
+        _, other, _ = await operator.call("POST", "/v1/keys", wanted, key=live)
+        await operator.call("POST", f"/v1/keys/{other['key_id']}/rotate", {"overlap_seconds": 0}, key=live)
+    assert len(await listed()) == 5
+    assert (await operator.call("POST", "/v1/keys", wanted, key=live))[0] == 200
+    assert len(await listed()) == 4
+
+
 async def test_an_expired_key_has_no_successor(edge: Any) -> None:
     account = await opened(edge)
     operator, first = edge.operator(), account["api_key"]
@@ -144,9 +193,11 @@ async def test_another_process_knows_what_one_was_told(edge: Any, start_edge: An
 async def test_what_a_crash_kept_back_is_told_at_the_next_start(start_edge: Any, database: Any) -> None:
     store = AccountStore(database)
     account_id, text, now = new_account_id(), new_api_key(test_only=False), now_utc()
-    account = AccountRecord(account_id, "Crashed", "starter", "active", False, None, None, None, time.time_ns(), now)
+    account = AccountRecord(
+        account_id, "Crashed", "starter", "active", False, None, None, None, [], False, None, time.time_ns(), now
+    )
     key = KeyRecord(
-        new_id("KEY"), account_id, hash_key(text), "first", ["manage"], False, None, None, time.time_ns(), now
+        new_id("KEY"), account_id, hash_key(text), "first", ["manage"], False, None, None, None, time.time_ns(), now
     )
     await store.add_account(account, b"sealed", key)
     async with start_edge() as edge:

@@ -7,6 +7,9 @@ from typing import Any
 
 from harkara_chassis.clock import now_utc
 from harkara_contracts.events import MessageAccepted
+from harkara_contracts.facts import ApiKeyFact
+from harkara_contracts.ids import new_id
+from harkara_ingress.access.accounts import hash_key, new_api_key
 
 
 async def accepted(bus: Any, message_id: str) -> MessageAccepted:
@@ -210,6 +213,26 @@ async def test_an_idempotency_key_sends_once(client: Any, bus: Any) -> None:
     assert (status, body["error_code"]) == (422, "ERR_IDEMPOTENCY_CONFLICT")
     status, body, _ = await client.send(headers={"Idempotency-Key": "x" * 256})
     assert (status, body["error_code"]) == (400, "ERR_INVALID_REQUEST")
+
+
+async def test_a_live_send_is_not_answered_by_the_test_before_it(edge: Any, client: Any, bus: Any) -> None:
+    test_key = new_api_key(test_only=True)
+    fact = ApiKeyFact(
+        version=1,
+        key_id=new_id("KEY"),
+        account_id=client.account_id,
+        key_hash=hash_key(test_key),
+        scopes=["send"],
+        test_only=True,
+    )
+    assert await edge.service.facts_reached(await bus.publish([fact]))
+    named = {"Idempotency-Key": "order-7"}
+    _, tested, _ = await client.send(key=test_key, headers=named)
+    status, live, _ = await client.send(headers=named)
+    assert (status, "test_mode" in live, tested["test_mode"]) == (202, False, True)
+    assert not (await accepted(bus, live["message_id"])).test_mode
+    assert (await client.send(headers=named))[1] == live
+    assert (await client.send(key=test_key, headers=named))[1] == tested
 
 
 async def test_a_refused_request_does_not_use_its_key_up(client: Any) -> None:

@@ -16,9 +16,11 @@ from harkara_contracts import events as e
 from harkara_contracts.events import Event
 from harkara_contracts.ids import attempt_id, new_message_id
 from harkara_contracts.subjects import Category, Channel, Lane
+from harkara_ingress.bulk.store import BatchStore
 from harkara_ingress.handlers import Handlers
-from harkara_ingress.message_store import MessageStore, Query
-from harkara_ingress.read_model import (
+from harkara_ingress.status.message_search import Query
+from harkara_ingress.status.message_store import MessageStore
+from harkara_ingress.status.read_model import (
     ATTEMPT_VIEWS,
     MESSAGE_VIEWS,
     AttemptRow,
@@ -75,6 +77,7 @@ def message_events(message_id: str, account_id: str = "ACC1", **changes: Any) ->
         e.MessageFailed(**outcome | {"carrier": "vi"}, error_code="ERR_NUMBER_INACTIVE", error_description="gone"),
         e.MessageDelivered(**outcome, delivered_at=at(8), latency_ms=8_000),
         e.MessageRead(**outcome, read_at=at(20)),
+        e.MessageDeferred(**common, until=at(120), reason="promotional_window", deferred_at=at(60)),
     ]
     return viewed(events)
 
@@ -108,7 +111,7 @@ MESSAGE_ID = new_message_id()
 Order = st.randoms(use_true_random=False)
 
 
-@given(st.lists(st.sampled_from(range(7)), min_size=1, max_size=12), Order)
+@given(st.lists(st.sampled_from(range(8)), min_size=1, max_size=12), Order)
 def test_a_message_is_the_same_in_every_order_and_with_repeats(places: list[int], order: random.Random) -> None:
     events = [message_events(MESSAGE_ID)[place] for place in places]
     (expected,) = fold_messages(events)
@@ -156,6 +159,13 @@ def test_what_attempts_show_of_a_message(rank: int, attempts: list[int], state: 
     assert message_state(rank, attempts).name == state
 
 
+def test_deferred_again_it_waits_for_the_later_time() -> None:
+    accepted, first, *_, second = message_events(MESSAGE_ID)
+    for order in itertools.permutations((accepted, first, second)):
+        (row,) = fold_messages(order)
+        assert (row.deferred_until, row.deferred_reason) == (at(120), "promotional_window")
+
+
 def test_an_attempt_costs_once_a_carrier_may_have_taken_it() -> None:
     funded, sent, unknown, unsent, failed = (event.row().rank for event in attempt_events(MESSAGE_ID)[:5])
     assert [cost_mp(rank, 56_000) for rank in (funded, unsent, unknown, sent, failed)] == [0, 0, 56_000, 56_000, 56_000]
@@ -185,11 +195,12 @@ def batches(events: list[Any], random_source: random.Random) -> Iterator[list[An
 
 async def test_the_database_merges_as_python_does(database: Any) -> None:
     store = MessageStore(database)
-    handlers = Handlers(store)
+    ended = set[str]()
+    handlers = Handlers(store, BatchStore(database), ended.update)
     for seed in range(40):
         source = random.Random(seed)  # noqa: S311  # reproducible orders, no secrets
         message_id = new_message_id()
-        told = source.sample(message_events(message_id), source.randint(1, 7))
+        told = source.sample(message_events(message_id), source.randint(1, 8))
         tried = source.sample([attempt_events(message_id)[place] for place in (0, 1, 2, 4, 5, 6)], source.randint(1, 6))
         for batch in batches(told, source):
             assert await handlers.on_messages(batch) == ()
@@ -204,8 +215,10 @@ async def test_one_statement_takes_many_messages(database: Any) -> None:
     store = MessageStore(database)
     ids = [new_message_id() for _ in range(200)]
     events = list(itertools.chain.from_iterable(message_events(each) for each in ids))
-    await Handlers(store).on_messages(events)
-    row = await store.message(fold_messages(events[:7])[0].day, ids[0])
+    ended = set[str]()
+    await Handlers(store, BatchStore(database), ended.update).on_messages(events)
+    assert not ended  # none of them is of a batch
+    row = await store.message(fold_messages(events[:8])[0].day, ids[0])
     assert isinstance(row, MessageRow)
     assert MessageState(row.rank) is MessageState.READ
 
@@ -222,8 +235,8 @@ async def test_pages_filter_by_state_and_correlation_and_lead_on(database: Any) 
     await store.upsert_attempts(fold_attempts(attempt_events(ids[0])[:2] + attempt_events(ids[0], 2)[:1]))
 
     # These ids are of today, their messages of a made-up time: the window must cover both.
-    query = Query(account_id, at(0), datetime.now(UTC) + timedelta(days=1), None, None, None, None, 3)
-    query = query._replace(start=min(at(0), datetime.now(UTC)))
+    now = datetime.now(UTC)
+    query = Query(account_id, min(at(0), now), now + timedelta(days=1), limit=3)
     first = await store.page(query)
     assert [one.row.message_id for one in first] == ids[:1:-1]
     assert first[-1].row.accepted_at is not None

@@ -4,7 +4,7 @@ from datetime import date, datetime
 from typing import Any
 
 from sqlalchemy import BigInteger, Column, DateTime, ForeignKey, Index, MetaData, SmallInteger, Text
-from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlmodel import Field, SQLModel
 
 
@@ -67,8 +67,11 @@ class Message(Table, table=True):
 
     __tablename__ = "message"
     __table_args__ = (
-        Index("message_account_time", "account_id", "accepted_at"),
+        Index("message_account_time", "account_id", "accepted_at", "message_id"),
         Index("message_correlation", "account_id", "correlation_id", postgresql_where="correlation_id IS NOT NULL"),
+        Index("message_batch", "batch_id", "accepted_at", "message_id", postgresql_where="batch_id IS NOT NULL"),
+        Index("message_failed", "account_id", "accepted_at", postgresql_where="failed_at IS NOT NULL"),
+        Index("message_deferred", "account_id", "accepted_at", postgresql_where="deferred_until IS NOT NULL"),
         {"postgresql_partition_by": "RANGE (day)"},
     )
 
@@ -93,6 +96,35 @@ class Message(Table, table=True):
     carrier: str | None = _text()
     error_code: str | None = _text()
     error_description: str | None = _text()
+
+
+class Batch(Table, table=True):
+    """A bulk send, by its own events; how far it is, its messages tell. `counts` are those of its completion."""
+
+    __tablename__ = "batch"
+    __table_args__ = (
+        Index("batch_account_time", "account_id", "accepted_at", "batch_id"),
+        Index("batch_open", "accepted_at", postgresql_where="completed_at IS NULL"),
+    )
+
+    batch_id: str = Field(sa_column=Column(Text, primary_key=True))
+    account_id: str = _text(nullable=False)
+    lane: str = _text(nullable=False)
+    test_mode: bool
+    correlation_id: str | None = _text()
+    category: str | None = _text()
+    channels: str | None = _text()
+    template_id: str | None = _text()
+    sender: str | None = _text()
+    total: int | None = None
+    rejected: int | None = None
+    portions: int | None = None
+    estimated_credits: int | None = None
+    accepted_at: datetime | None = _instant()
+    send_at: datetime | None = _instant()
+    cancelled_at: datetime | None = _instant()
+    completed_at: datetime | None = _instant()
+    counts: dict[str, int] | None = Field(default=None, sa_column=Column(JSONB))
 
 
 class Attempt(Table, table=True):

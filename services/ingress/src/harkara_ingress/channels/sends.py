@@ -5,36 +5,20 @@ Unknown fields at the top are ignored as everywhere, since client code in the fi
 
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from harkara_contracts.subjects import Category, Channel
+from harkara_ingress.channels.common import LIKE_A_CLIENT_WRITES, CommonSend
 from harkara_ingress.channels.email import Address, EmailContent
 from harkara_ingress.channels.rcs import Fallback, RcsContent
 from harkara_ingress.channels.voice import VoiceContent
 from harkara_ingress.channels.whatsapp import CATEGORIES, WhatsAppCategory, WhatsAppContent, check_category
-from harkara_ingress.fields import Whole
-
-_LIKE_A_CLIENT_WRITES = ConfigDict(extra="ignore", coerce_numbers_to_str=True, populate_by_name=True)
-
-
-class CommonSend(BaseModel):
-    """What every send may say beside its content."""
-
-    model_config = _LIKE_A_CLIENT_WRITES
-
-    to: Annotated[str, Field(max_length=32, examples=["919876543210"])]
-    category: Category | None = None
-    correlation_id: Annotated[str, Field(max_length=128, pattern=r"^[^\x00-\x1f\x7f]*$")] | None = None
-    schedule_at: Annotated[str, Field(max_length=40, examples=["2026-12-01T10:30:00+05:30"])] | None = None
-    test_mode: bool | None = None
-    priority: Annotated[str, Field(pattern="^(high|normal)$")] | None = None
-    validity_seconds: Annotated[Whole, Field(ge=30, le=259_200)] | None = None
 
 
 class WhatsAppSend(WhatsAppContent, CommonSend):
     """A template of any category at any time; free form within 24 hours of the person's last message."""
 
-    model_config = _LIKE_A_CLIENT_WRITES
+    model_config = LIKE_A_CLIENT_WRITES
 
     category: WhatsAppCategory | Category | None = None  # type: ignore[assignment]  # Meta's names are wider than ours
 
@@ -50,7 +34,7 @@ class WhatsAppSend(WhatsAppContent, CommonSend):
 class RcsSend(RcsContent, CommonSend):
     """A text or a rich card; `fallback` is what goes by SMS to a device that cannot take it."""
 
-    model_config = _LIKE_A_CLIENT_WRITES
+    model_config = LIKE_A_CLIENT_WRITES
 
     fallback: Fallback | None = None
 
@@ -58,13 +42,13 @@ class RcsSend(RcsContent, CommonSend):
 class VoiceSend(VoiceContent, CommonSend):
     """A call to one number."""
 
-    model_config = _LIKE_A_CLIENT_WRITES
+    model_config = LIKE_A_CLIENT_WRITES
 
 
 class EmailSend(EmailContent, CommonSend):
     """A mail to one address."""
 
-    model_config = _LIKE_A_CLIENT_WRITES
+    model_config = LIKE_A_CLIENT_WRITES
 
     to: Annotated[Address, Field(examples=["asha@example.com"])]
 

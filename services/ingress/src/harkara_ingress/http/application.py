@@ -5,7 +5,6 @@ from typing import Any
 
 from fastapi import APIRouter, FastAPI
 from fastapi.exceptions import RequestValidationError
-from fastapi.openapi.utils import get_openapi
 from fastapi.routing import iter_route_contexts
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -13,14 +12,14 @@ from starlette.responses import HTMLResponse, Response
 from starlette.routing import Match, Route
 from starlette.types import ASGIApp
 
-from harkara_ingress.accounts import Directory
+from harkara_ingress.access.admission import Admission
 from harkara_ingress.http.common import ErrorBody
 from harkara_ingress.http.context import context_of
-from harkara_ingress.http.direct import DEFINITIONS, DirectRoute
+from harkara_ingress.http.description import describe
+from harkara_ingress.http.direct import DirectRoute, operation_id
 from harkara_ingress.http.docs import docs_page
 from harkara_ingress.http.errors import refusal_of
 from harkara_ingress.http.middleware import Edge
-from harkara_ingress.limits import Limiter
 from harkara_ingress.settings import Settings
 
 _DESCRIPTION = (
@@ -38,8 +37,7 @@ def create_application(
     routers: Iterable[APIRouter],
     *,
     settings: Settings,
-    directory: Directory,
-    limiter: Limiter,
+    admission: Admission,
     is_draining: Callable[[], bool],
 ) -> ASGIApp:
     app = FastAPI(
@@ -50,6 +48,7 @@ def create_application(
         redoc_url=None,
         openapi_url=None,
         strict_content_type=False,
+        generate_unique_id_function=operation_id,
         redirect_slashes=False,
         responses={"4XX": {"model": ErrorBody}, "5XX": {"model": ErrorBody}},
         exception_handlers={HTTPException: _refuse, RequestValidationError: _refuse, Exception: _refuse},
@@ -57,7 +56,7 @@ def create_application(
     app.router.routes.extend(direct)
     for router in routers:
         app.include_router(router)
-    description = _describe(app)
+    description = describe(app)
 
     @app.get("/openapi.json", include_in_schema=False)
     async def openapi() -> dict[str, Any]:
@@ -67,7 +66,7 @@ def create_application(
     async def docs() -> HTMLResponse:
         return HTMLResponse(docs_page(description))
 
-    return Edge(app, direct=direct, settings=settings, directory=directory, limiter=limiter, is_draining=is_draining)
+    return Edge(app, direct=direct, settings=settings, admission=admission, is_draining=is_draining)
 
 
 async def _refuse(request: Request, error: Exception) -> Response:
@@ -86,21 +85,3 @@ def _allowed(request: Request) -> str:
     # A path of its own is no id of a thing: /v1/messages/send is not the message "send".
     named = [route for route in matching if route.path == request.scope["path"]]
     return ", ".join(sorted(set[str]().union(*(route.methods or () for route in named or matching))))
-
-
-def _describe(app: FastAPI) -> dict[str, Any]:
-    """Make the OpenAPI description; every operation is secured, and refuses with a 400 where FastAPI says 422."""
-    description = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
-    components = description.setdefault("components", {})
-    schemas = components.setdefault("schemas", {})
-    components["securitySchemes"] = {"api_key": {"type": "http", "scheme": "bearer"}}
-    description["security"] = [{"api_key": []}]
-    for operations in description["paths"].values():
-        for operation in operations.values():
-            schemas.update(operation.pop(DEFINITIONS, {}))
-            unused = operation["responses"].get("422", {})
-            if unused.get("description") == "Validation Error":
-                del operation["responses"]["422"]
-    schemas.pop("HTTPValidationError", None)
-    schemas.pop("ValidationError", None)
-    return description

@@ -21,18 +21,45 @@ Endpoint = Callable[[RequestContext], Awaitable[bytes]]
 """Returns the body of a success, in JSON; everything else it raises."""
 
 
-class DirectRoute(APIRoute):
-    """A route of one method and a path without parameters. Its summary and description are the endpoint's docstring."""
+def operation_id(route: APIRoute) -> str:
+    """Name an operation for generated clients, as in `keys_create`."""
+    tag = str(route.tags[0]) if route.tags else "other"
+    return tag if route.name == tag else f"{tag}_{route.name}"
 
-    def __init__(self, path: str, endpoint: Endpoint, method: str, status: int, **options: Any) -> None:
+
+class DirectRoute(APIRoute):
+    """A route of one method and a path without parameters. Its summary and description are the endpoint's docstring.
+
+    `max_body_bytes` is for the few whose bodies may be larger than `Settings.max_body_bytes`: of such bodies only a few
+    are held at once, and their JSON is not looked into here, neither for doubled keys nor for nesting.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        endpoint: Endpoint,
+        method: str,
+        status: int,
+        *,
+        max_body_bytes: int | None = None,
+        **options: Any,
+    ) -> None:
         def described() -> None:
             """FastAPI would read a signature, and have more to describe than there is."""
 
         described.__name__, described.__doc__ = endpoint.__name__, endpoint.__doc__
-        super().__init__(path, described, methods=[method], status_code=status, **options)
+        super().__init__(
+            path,
+            described,
+            methods=[method],
+            status_code=status,
+            generate_unique_id_function=operation_id,
+            **options,
+        )
         self.key = (method, path)
         self.direct = endpoint
         self.status = status
+        self.max_body_bytes = max_body_bytes
 
 
 def body_of(model: type[BaseModel]) -> dict[str, Any]:

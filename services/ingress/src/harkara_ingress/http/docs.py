@@ -38,13 +38,15 @@ def _parts(description: dict[str, Any]) -> Iterator[str]:
     yield "<h2>Schemas</h2>"
     for name, schema in sorted(description["components"]["schemas"].items()):
         yield f'<details id="{escape(name)}"><summary><code>{escape(name)}</code></summary>'
-        yield f"<pre>{escape(orjson.dumps(schema, option=orjson.OPT_INDENT_2).decode())}</pre></details>"
+        yield f"<pre>{_json(schema)}</pre></details>"
 
 
 def _operation(path: str, method: str, operation: dict[str, Any]) -> Iterator[str]:
     words = operation.get("description") or operation.get("summary", "")
     yield f"<details><summary><b>{method.upper()}</b> <code>{escape(path)}</code> {_text(words)}</summary><table>"
     for parameter in operation.get("parameters", ()):
+        if "$ref" in parameter:
+            continue  # what every operation takes
         need = "required" if parameter.get("required") else "optional"
         yield f"<tr><td><code>{escape(parameter['name'])}</code><td>{parameter['in']}, {need}"
         yield f"<td>{_text(parameter.get('description', ''))}"
@@ -54,7 +56,14 @@ def _operation(path: str, method: str, operation: dict[str, Any]) -> Iterator[st
     for status, response in operation["responses"].items():
         schema = response.get("content", {}).get("application/json", {}).get("schema", {})
         yield f"<tr><td>{escape(status)}<td>{_text(response['description'])}<td>{_schema(schema)}"
-    yield "</table></details>"
+    yield "</table>"
+    if body:
+        yield f"<pre>{_json(body['content']['application/json']['example'])}</pre>"
+    yield "</details>"
+
+
+def _json(value: Any) -> str:
+    return escape(orjson.dumps(value, option=orjson.OPT_INDENT_2).decode())
 
 
 def _schema(schema: dict[str, Any]) -> str:

@@ -17,20 +17,39 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from harkara_contracts.errors import ErrorCode, HarkaraError, http_status
-from harkara_ingress.acceptance import RateLimitedError
+from harkara_ingress.bulk.acceptance import NobodyLeftError
+from harkara_ingress.sending.acceptance import RateLimitedError
 
 logger = logging.getLogger(__name__)
 
 _MAX_FIELDS = 20
 _MAX_PLACE = 64
 
+_RETRY_SHORTLY_S = 1.0
+
 _BY_STATUS = {
     404: (ErrorCode.NOT_FOUND, "There is nothing at this path. The API is described at /docs."),
     405: (ErrorCode.INVALID_REQUEST, "This path does not take this method. The API is described at /docs."),
     408: (ErrorCode.INVALID_REQUEST, "The body did not arrive in time. Send it again."),
     413: (ErrorCode.PAYLOAD_TOO_LARGE, "The body is too large. Split the request."),
-    415: (ErrorCode.INVALID_REQUEST, "The body must be JSON: Content-Type: application/json."),
+    415: (ErrorCode.INVALID_REQUEST, "The body must be JSON, not compressed: Content-Type: application/json."),
 }
+
+
+class BusyError(HarkaraError):
+    """Too much is under way; another try is worth while after `retry_after_s`."""
+
+    def __init__(self, message: str, retry_after_s: float = _RETRY_SHORTLY_S) -> None:
+        super().__init__(ErrorCode.UNAVAILABLE, message)
+        self.retry_after_s = retry_after_s
+
+
+class UnreadableBodyError(HarkaraError):
+    """The body as a whole cannot be read; `field` and `detail` say where and why."""
+
+    def __init__(self, message: str, field: str, detail: str) -> None:
+        super().__init__(ErrorCode.INVALID_REQUEST, message)
+        self.fields = ({"field": field, "message": detail},)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +62,7 @@ class Refusal:
     fields: Sequence[dict[str, str]] = ()
     headers: Mapping[str, str] = field(default_factory=dict)
 
-    def response(self, request_id: str) -> Response:
+    def body(self, request_id: str) -> bytes:
         body: dict[str, Any] = {
             "status": "error",
             "error_code": self.code.value,
@@ -52,14 +71,18 @@ class Refusal:
         }
         if self.fields:
             body["errors"] = list(self.fields)
-        return Response(orjson.dumps(body), self.status, dict(self.headers), "application/json")
+        return orjson.dumps(body)
+
+    def response(self, request_id: str) -> Response:
+        return Response(self.body(request_id), self.status, dict(self.headers), "application/json")
 
 
 def refusal_of(error: Exception, request_id: str) -> Refusal:
     """Say what an exception means to the client."""
     match error:
         case HarkaraError():
-            return Refusal(http_status(error.code), error.code, error.message, headers=_headers(error))
+            fields = error.fields if isinstance(error, UnreadableBodyError | NobodyLeftError) else ()
+            return Refusal(http_status(error.code), error.code, error.message, fields, _headers(error))
         case ValidationError():
             return _invalid(error.errors(include_url=False, include_input=False), prefix=0)
         case RequestValidationError():
@@ -71,10 +94,20 @@ def refusal_of(error: Exception, request_id: str) -> Refusal:
 
 
 def _headers(error: HarkaraError) -> dict[str, str]:
-    if isinstance(error, RateLimitedError):
+    if error.code in {ErrorCode.RATE_LIMIT_EXCEEDED, ErrorCode.UNAVAILABLE}:
         # Clients read it as an integer; rounded up, so that a retry at that second is let in.
-        return {"Retry-After": str(max(1, math.ceil(round(error.decision.retry_after_s, 3))))}
+        return {"Retry-After": str(max(1, math.ceil(round(_retry_after_s(error), 3))))}
     return {"WWW-Authenticate": "Bearer"} if error.code is ErrorCode.UNAUTHORIZED else {}
+
+
+def _retry_after_s(error: HarkaraError) -> float:
+    match error:
+        case RateLimitedError():
+            return error.decision.retry_after_s
+        case BusyError():
+            return error.retry_after_s
+        case _:
+            return _RETRY_SHORTLY_S
 
 
 def _our_fault(error: Exception, request_id: str) -> Refusal:

@@ -5,8 +5,8 @@ from typing import Any, Protocol, TypeVar
 from harkara_chassis.commands import CommandCaller
 from harkara_contracts.commands import Command, Reply
 from harkara_contracts.ids import new_id
-from harkara_ingress.accounts import Caller
-from harkara_ingress.administration import FactsReached
+from harkara_ingress.access.accounts import Caller
+from harkara_ingress.access.administration import FactsReached
 
 R = TypeVar("R", bound=Reply)
 

@@ -3,58 +3,62 @@
 import asyncio
 import contextlib
 import socket
+import sys
 from collections.abc import Iterator
-from functools import partial
-from typing import Any, cast
 
 import uvicorn
 from starlette.types import ASGIApp
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
-from harkara_ingress.http.context import ANSWER_KEY
+from harkara_chassis.ending import to_the_end
+from harkara_ingress.http.connection import Bounds, Connection
+from harkara_ingress.http.tls import Certificate
 from harkara_ingress.settings import Settings
 
 _BACKLOG = 2_048
+_SWEEP_TICKS = 5
+"""uvicorn ticks ten times a second."""
 
-
-class _Protocol(HttpToolsProtocol):
-    """uvicorn's own, with a shorter way out for answers that are whole.
-
-    ASGI sends an answer in two messages, which become two system calls and wake the client twice, and each header is
-    searched for what may not be in it. That is a quarter of all work on a request.
-    """
-
-    def on_headers_complete(self) -> None:
-        super().on_headers_complete()
-        cast("dict[str, Any]", self.scope)[ANSWER_KEY] = partial(_answer, self.cycle)
-
-
-async def _answer(cycle: RequestResponseCycle, status: int, lines: bytes, body: bytes, *, is_last: bool) -> None:
-    """Do what the cycle's `send` would do in two calls.
-
-    Args:
-        cycle: the request and its answer.
-        status: of HTTP.
-        lines: the headers as they go out; nothing in them comes from outside unchecked.
-        body: all of it.
-        is_last: close the connection afterwards, and say so.
-    """
-    if cycle.flow.write_paused:
-        await cycle.flow.drain()
-    if cycle.disconnected:
-        return
-    is_last = is_last or not cycle.keep_alive
-    date = b"".join([b"%b: %b\r\n" % header for header in cycle.default_headers])
-    end = b"%bcontent-length: %d\r\n\r\n" % (b"connection: close\r\n" if is_last else b"", len(body))
-    cycle.response_started = cycle.response_complete = True
-    cycle.transport.write(b"".join((STATUS_LINE[status], date, lines, end, body)))
-    cycle.message_event.set()
-    if is_last:
-        cycle.transport.close()
-    cycle.on_response()
+_CERTIFICATE_TICKS = 10
+_PROBE_IDLE_S = 60
+_UNACKNOWLEDGED_MS = 60_000
 
 
 class _Server(uvicorn.Server):
+    """uvicorn's, with our own connections."""
+
+    def __init__(self, config: uvicorn.Config, settings: Settings, certificate: Certificate | None) -> None:
+        super().__init__(config)
+        self._bounds = Bounds(settings)
+        self._certificate = certificate
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        loop = asyncio.get_running_loop()
+        certificate = self._certificate
+        self.servers = [
+            await loop.create_server(
+                lambda: Connection(self.config, self.server_state, self._bounds),
+                sock=listener,
+                backlog=_BACKLOG,
+                ssl=certificate.context if certificate else None,
+                ssl_handshake_timeout=self._bounds.settings.head_timeout_s if certificate else None,
+            )
+            for listener in sockets or ()
+        ]
+        self.started = True
+
+    async def on_tick(self, counter: int) -> bool:
+        is_over = await super().on_tick(counter)
+        state = self.server_state
+        self._bounds.date_line = b"".join([b"%b: %b\r\n" % header for header in state.default_headers])
+        if counter % _SWEEP_TICKS == 0:
+            now_s = asyncio.get_running_loop().time()
+            for connection in list(state.connections):
+                if isinstance(connection, Connection):
+                    connection.expire(now_s)
+        if self._certificate is not None and counter % _CERTIFICATE_TICKS == 0:
+            self._certificate.read_again()
+        return is_over
+
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
@@ -67,21 +71,17 @@ class HttpServer:
         config = uvicorn.Config(
             app,
             loop="none",
-            http=_Protocol,
+            http=Connection,
             ws="none",
             lifespan="off",
             log_config=None,
             log_level="warning",
             access_log=False,
             server_header=False,
-            proxy_headers=bool(settings.forwarded_allow_ips),
-            forwarded_allow_ips=settings.forwarded_allow_ips or None,
-            limit_concurrency=settings.max_connections,
-            backlog=_BACKLOG,
-            timeout_keep_alive=settings.keep_alive_s,
+            proxy_headers=False,  # the middleware looks for the client's address
             timeout_graceful_shutdown=int(settings.drain_timeout_s) + 1,
         )
-        self._server = _Server(config)
+        self._server = _Server(config, settings, _certificate(settings))
         self._socket = _bound(settings.http_host, settings.http_port, is_shared=settings.http_shared)
 
     @property
@@ -95,11 +95,17 @@ class HttpServer:
             await asyncio.shield(serving)
         finally:
             self._server.should_exit = True
-            await serving
+            await to_the_end(serving)  # whoever ends it asks again every second
 
     def problem(self) -> str | None:
         """Say why no request can come in yet, or None."""
         return None if self._server.started and not self._server.should_exit else "not listening"
+
+
+def _certificate(settings: Settings) -> Certificate | None:
+    if settings.tls_cert_file is None or settings.tls_key_file is None:
+        return None
+    return Certificate(settings.tls_cert_file, settings.tls_key_file)
 
 
 def _bound(host: str, port: int, *, is_shared: bool) -> socket.socket:
@@ -108,8 +114,13 @@ def _bound(host: str, port: int, *, is_shared: bool) -> socket.socket:
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     if is_shared:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-    # Accepted connections inherit it: answers are small and must not wait for each other.
+    # Accepted connections inherit these. Answers are small and must not wait for each other; and a client that is gone
+    # without a word shall not be written to for a quarter of an hour.
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    if sys.platform == "linux":
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, _PROBE_IDLE_S)
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _UNACKNOWLEDGED_MS)
     try:
         listener.bind((host, port))
     except OSError:

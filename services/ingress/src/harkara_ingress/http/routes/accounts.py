@@ -5,33 +5,86 @@ from datetime import datetime
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic.config import JsonDict
 from starlette.requests import Request
 
 from harkara_contracts.commands import BalanceReply, GetBalance, GetUsage, LedgerEntry, ListLedger, TopUp
 from harkara_contracts.errors import ErrorCode, HarkaraError
 from harkara_contracts.ids import is_message_id
 from harkara_contracts.money import from_paise
-from harkara_ingress.accounts import AccountStatus, Plan, Scope
-from harkara_ingress.administration import Administration
+from harkara_ingress.access.accounts import AccountStatus, Plan, Scope
+from harkara_ingress.access.administration import Administration
+from harkara_ingress.access.audit import audit
+from harkara_ingress.access.store import AccountRecord, AccountStore
 from harkara_ingress.fields import Whole
 from harkara_ingress.http.common import Cursor, Id, Instant, Name, Paise, paise
 from harkara_ingress.http.context import Operator, Reader, context_of
 from harkara_ingress.http.owners import Owners, asked_by
-from harkara_ingress.store import AccountRecord, AccountStore
+from harkara_ingress.http.routes.security import Networks
 
 _MAX_TOPUP_PAISE = 10**13
 Limit = Annotated[Whole, Field(ge=1, le=1_000_000)]
 
 
+_OPENING: JsonDict = {"name": "Kirana Stores", "plan": "business", "auto_approve": False}
+_ACCOUNT: JsonDict = {
+    **_OPENING,
+    "account_id": "ACC0PZQ4X8M2T7RVBK",
+    "status": "active",
+    "requests_per_minute": None,
+    "messages_per_second": None,
+    "burst": None,
+    "ip_allow_list": ["203.0.113.0/24"],
+    "require_signature": False,
+    "created_at": "2026-11-22T10:44:56Z",
+}
+_OPENED: JsonDict = {
+    **_ACCOUNT,
+    "ip_allow_list": [],
+    "api_key": "hk_live_mzxw6ytboi2dgnrvgy3tqojqgezdgnbv",
+    "signing_secret": "hs_4f0c1b7a96d2e3584f0c1b7a96d2e3584f0c1b7a96d2e3584f0c1b7a96d2e358",
+}
+_BALANCE: JsonDict = {
+    "account_id": "ACC0PZQ4X8M2T7RVBK",
+    "currency": "INR",
+    "available_paise": 4_999_978,
+    "held_paise": 22,
+}
+_LINE: JsonDict = {
+    "entry_id": "20394",
+    "kind": "hold",
+    "amount_paise": 22,
+    "available_change_paise": -22,
+    "units": 1,
+    "reference": "TN20261122B8Q0JY7RSTKBRZ7B4.1",
+    "message_id": "TN20261122B8Q0JY7RSTKBRZ7B4",
+    "created_at": "2026-11-22T10:44:56Z",
+}
+_USED: JsonDict = {
+    "day": "2026-11-22",
+    "channel": "sms",
+    "category": "transactional",
+    "units": 1_200,
+    "amount_paise": 26_400,
+}
+
+
 class OpenAccount(BaseModel):
+    model_config = ConfigDict(json_schema_extra={"example": _OPENING})
+
     name: Name
     plan: Plan = Plan.STARTER
     auto_approve: bool = False
 
 
 class ChangeAccount(BaseModel):
-    """What is not given stays. A limit of null goes back to the plan's."""
+    """What is not given stays. A limit of null goes back to the plan's.
+
+    `ip_allow_list` and `require_signature` let in again who has locked itself out.
+    """
+
+    model_config = ConfigDict(json_schema_extra={"example": {"plan": "business", "ip_allow_list": []}})
 
     name: Name | None = None
     plan: Plan | None = None
@@ -40,9 +93,13 @@ class ChangeAccount(BaseModel):
     requests_per_minute: Limit | None = None
     messages_per_second: Limit | None = None
     burst: Limit | None = None
+    ip_allow_list: Networks | None = None
+    require_signature: bool | None = None
 
 
 class Account(BaseModel):
+    model_config = ConfigDict(json_schema_extra={"example": _ACCOUNT})
+
     account_id: str
     name: str
     plan: str
@@ -51,6 +108,8 @@ class Account(BaseModel):
     requests_per_minute: int | None
     messages_per_second: int | None
     burst: int | None
+    ip_allow_list: list[str]
+    require_signature: bool
     created_at: datetime
 
     @classmethod
@@ -61,6 +120,8 @@ class Account(BaseModel):
 class OpenedAccount(Account):
     """`api_key` and `signing_secret` are told this once."""
 
+    model_config = ConfigDict(json_schema_extra={"example": _OPENED})
+
     api_key: str
     signing_secret: str
 
@@ -68,12 +129,18 @@ class OpenedAccount(Account):
 class AddMoney(BaseModel):
     """One payment; a `reference` counts once."""
 
+    model_config = ConfigDict(
+        json_schema_extra={"example": {"amount_paise": 5_000_000, "reference": "NEFT N326248811"}}
+    )
+
     amount_paise: Annotated[Whole, Field(gt=0, le=_MAX_TOPUP_PAISE)]
     reference: Name
 
 
 class Balance(BaseModel):
     """`held_paise` is reserved for messages whose end is open."""
+
+    model_config = ConfigDict(json_schema_extra={"example": _BALANCE})
 
     account_id: str
     currency: str
@@ -83,6 +150,8 @@ class Balance(BaseModel):
 
 class LedgerLine(BaseModel):
     """One movement. `available_change_paise` sums up to the balance: a capture takes from what was held already."""
+
+    model_config = ConfigDict(json_schema_extra={"example": _LINE})
 
     entry_id: str
     kind: str
@@ -95,11 +164,15 @@ class LedgerLine(BaseModel):
 
 
 class Ledger(BaseModel):
+    model_config = ConfigDict(json_schema_extra={"example": {"entries": [_LINE], "next_cursor": None}})
+
     entries: list[LedgerLine]
     next_cursor: str | None
 
 
 class UsageLine(BaseModel):
+    model_config = ConfigDict(json_schema_extra={"example": _USED})
+
     day: str
     channel: str
     category: str
@@ -108,6 +181,8 @@ class UsageLine(BaseModel):
 
 
 class Usage(BaseModel):
+    model_config = ConfigDict(json_schema_extra={"example": {"usage": [_USED]}})
+
     usage: list[UsageLine]
 
 
@@ -120,9 +195,10 @@ def account_routes(administration: Administration, store: AccountStore, owners: 
 
 def _accounts(router: APIRouter, administration: Administration, store: AccountStore) -> None:
     @router.post("/v1/accounts")
-    async def open_account(_: Operator, wanted: OpenAccount) -> OpenedAccount:
+    async def open_account(caller: Operator, wanted: OpenAccount) -> OpenedAccount:
         """Open an account (operator)."""
         new = await administration.open_account(wanted.name, wanted.plan, auto_approve=wanted.auto_approve)
+        audit(caller, "account opened", account_id=new.account.account_id, key_id=new.key_id)
         account = Account.of(new.account).model_dump()
         return OpenedAccount(**account, api_key=new.api_key, signing_secret=new.signing_secret)
 
@@ -141,10 +217,12 @@ def _accounts(router: APIRouter, administration: Administration, store: AccountS
         return Account.of(record)
 
     @router.patch("/v1/accounts/{account_id}")
-    async def change_account(_: Operator, account_id: Id, wanted: ChangeAccount) -> Account:
+    async def change_account(caller: Operator, account_id: Id, wanted: ChangeAccount) -> Account:
         """Change an account (operator)."""
         changes = _changes(wanted)
-        return Account.of(await administration.change_account(account_id, lambda former: replace(former, **changes)))
+        record = await administration.change_account(account_id, lambda former: replace(former, **changes))
+        audit(caller, "account changed", account_id=account_id, **{k: v for k, v in changes.items() if k != "name"})
+        return Account.of(record)
 
 
 def _money(router: APIRouter, store: AccountStore, owners: Owners) -> None:

@@ -19,7 +19,7 @@ from harkara_contracts.commands import (
     UpdateEndpoint,
 )
 from harkara_contracts.errors import ErrorCode, HarkaraError
-from harkara_ingress.accounts import Caller
+from harkara_ingress.access.accounts import Caller
 from harkara_ingress.fields import Whole
 from harkara_ingress.http.common import Cursor, Deleted, Id
 from harkara_ingress.http.context import Manager, Reader

@@ -1,0 +1,1 @@
+"""Who may come in: accounts and their keys, from where, signed how, and how often."""

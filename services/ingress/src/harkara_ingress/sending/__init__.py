@@ -1,0 +1,1 @@
+"""One message: what a client writes, what it is judged by, made durable once, and taken back."""

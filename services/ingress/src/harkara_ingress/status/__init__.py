@@ -1,0 +1,1 @@
+"""What became of messages: folded from their events, searched, counted, and told as it happens."""
