@@ -54,7 +54,7 @@ _PREFIXES: dict[Layer, tuple[str, ...]] = {
     Layer.DATABASE: (
         "asyncpg", "protocol.c", "pgproto.c", "recordobj.c", "sqlalchemy", "sqlmodel", "harkara_chassis/database.py",
     ),
-    Layer.REDIS: ("redis", "harkara_ingress/idempotency.py"),
+    Layer.REDIS: ("redis", "harkara_ingress/sending/idempotency.py"),
     Layer.BUS: ("nats", "harkara_chassis/"),
     Layer.SMPP: ("harkara_smpp/",),
     # What parses (llhttp) is in use at both ends: it belongs to its caller.

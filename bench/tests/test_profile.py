@@ -35,7 +35,7 @@ ROOT = "_run_module_as_main (<frozen runpy>:198);run (harkara_chassis/service.py
         ("take (harkara_chassis/pull.py:90)", Layer.BUS),
         ("_read_loop (nats/aio/client.py:5);StreamReader.read (asyncio/streams.py:7)", Layer.LOOP),
         ("apply (harkara_billing/store.py:7)", Layer.DATABASE),
-        ("upsert (harkara_ingress/message_store.py:7);_execute (asyncpg/connection.py:1)", Layer.DATABASE),
+        ("upsert (harkara_ingress/status/message_store.py:7);_execute (asyncpg/connection.py:1)", Layer.DATABASE),
         ("inc (prometheus_client/metrics.py:1)", Layer.TELEMETRY),
         ("Sender.post (harkara_webhook_dispatcher/sender.py:80);_request (aiohttp/client.py:1)", Layer.HTTP_CLIENT),
         ("from_body (harkara_smpp/pdu.py:1)", Layer.SMPP),

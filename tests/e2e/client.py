@@ -260,7 +260,11 @@ class Phones:
 
     def arrivals(self, since: float) -> list[str]:
         """The number of each part that was submitted after a time."""
-        return [to for to, _ in self._get(f"/arrivals?since={since!r}")]
+        return [to for to, _ in self.arrivals_with_times(since)]
+
+    def arrivals_with_times(self, since: float) -> list[tuple[str, float]]:
+        """The number of each part that was submitted after a time, with when it was, on the clock of `now`."""
+        return [(to, at) for to, at in self._get(f"/arrivals?since={since!r}")]
 
 
 def at_once(count: int, work: Any, *, threads: int = 20) -> list[Any]:

@@ -40,6 +40,16 @@ def sent_to_each_fate(stack: Stack, operator: Client, receiver: Receiver) -> Sen
     return send_to_each_fate(account, receiver.inbox(), stack.demo["magic_numbers"])
 
 
+@pytest.fixture(scope="session", autouse=True)
+def tested_each_fate(operator: Client, receiver: Receiver) -> Sent:
+    """The same in test mode, by an account that has registered nothing and has no money. The numbers are the API's own."""
+    account = open_account(operator, paise=0)
+    told = account.client.get("/v1/sandbox")
+    numbers = {each["name"]: each["number"] for each in told["numbers"]}
+    free = {"sender": told["sender"], "template_id": "SANDBOX_FREE", "message": "Anything at all.", "variables": None}
+    return send_to_each_fate(account, receiver.inbox(), numbers, test_mode=True, **free)
+
+
 @pytest.fixture
 def account(operator: Client) -> Account:
     """An account with money, an approved sender and the shipping template."""

@@ -1,6 +1,7 @@
 """The numbers with a fixed fate: what becomes of a message to each, and one message to each of them."""
 
 from dataclasses import dataclass
+from typing import Any
 
 from tests.e2e.client import Account
 from tests.e2e.receiver import Inbox
@@ -31,8 +32,20 @@ FATES = {
     "failed_dnd": Fate("failed", "ERR_DND_SUBSCRIBER", "650", paise=0),
     "failed_template": Fate("failed", "ERR_DLT_TEMPLATE_MISMATCH", "633", paise=0),
     "failed_rejected": Fate("failed", "ERR_INVALID_MOBILE", "ESME_RINVDSTADR", paise=0),
-    # No receipt ever comes: the message ends with its validity, and the carrier did its work.
+    "failed_too_long": Fate("failed", "ERR_MESSAGE_TOO_LONG", "ESME_RINVMSGLEN", paise=0),
+    "failed_sender": Fate("failed", "ERR_SENDER_NOT_REGISTERED", "600", paise=0),
+    "failed_sender_suspended": Fate("failed", "ERR_SENDER_SUSPENDED", "603", paise=0),
+    "failed_template_unknown": Fate("failed", "ERR_TEMPLATE_NOT_FOUND", "630", paise=0),
+    "failed_template_suspended": Fate("failed", "ERR_DLT_TEMPLATE_SUSPENDED", "632", paise=0),
+    "failed_category": Fate("failed", "ERR_TEMPLATE_CATEGORY_MISMATCH", "683", paise=0),
+    "failed_chain": Fate("failed", "ERR_DLT_CHAIN_INVALID", "610", paise=0),
+    "failed_consent": Fate("failed", "ERR_CONSENT_REQUIRED", "660", paise=0),
+    "failed_window": Fate("failed", "ERR_OUTSIDE_PROMO_WINDOW", "651", paise=0),
+    "failed_barred": Fate("failed", "ERR_CARRIER_REJECTED", "010", paise=0),
+    "failed_network": Fate("failed", "ERR_CARRIER_UNAVAILABLE", "034", paise=0),
+    # No receipt ever comes: the message ends with its validity, and the carrier did its work, or may have.
     "silent": Fate("expired", "ERR_EXPIRED", None, timeout_s=75.0),
+    "unanswered": Fate("expired", "ERR_EXPIRED", None, timeout_s=75.0),
 }
 SHORTEST_VALIDITY_S = 30
 
@@ -47,11 +60,12 @@ class Sent:
     numbers: dict[str, str]
 
 
-def send_to_each_fate(account: Account, inbox: Inbox, numbers: dict[str, str]) -> Sent:
+def send_to_each_fate(account: Account, inbox: Inbox, numbers: dict[str, str], **changes: Any) -> Sent:
+    """Send the shipping message, changed as `changes` say, to every number with a fixed fate."""
     account.webhook(inbox)
     message_ids = {}
     for name, number in numbers.items():
-        validity = SHORTEST_VALIDITY_S if name == "silent" else None
-        accepted = account.accepted(number, correlation_id=f"fate-{name}", validity_seconds=validity)
+        validity = SHORTEST_VALIDITY_S if FATES[name].state == "expired" else None
+        accepted = account.accepted(number, correlation_id=f"fate-{name}", validity_seconds=validity, **changes)
         message_ids[name] = accepted["message_id"]
     return Sent(account, inbox, message_ids, numbers)

@@ -75,11 +75,11 @@ class Stack:
 
     def processes(self) -> dict[str, dict[str, Any]]:
         _, said = self.harkara("status", "--json")
-        return {process["name"]: process for process in json.loads(said)["processes"]}
+        return {process["name"]: process for process in _first_json(said)["processes"]}
 
     def is_ready(self) -> bool:
         _, said = self.harkara("status", "--json")
-        return bool(json.loads(said)["ready"])
+        return bool(_first_json(said)["ready"])
 
     def dead_letters(self) -> list[dict[str, Any]]:
         code, said = self.harkara("dead", "list", "--json")
@@ -96,6 +96,11 @@ def _environment() -> dict[str, str]:
     return {**inherited, **_QUICKER, "PYTHONUNBUFFERED": "1", "COLUMNS": "200"}
 
 
+def _first_json(said: str) -> Any:
+    """Read what a command wrote; after it may come what it says of servers that are just away."""
+    return json.JSONDecoder().raw_decode(said)[0]
+
+
 def _free_port_base() -> int:
     for base in random.sample(_PORT_BASES, k=len(_PORT_BASES)):
         with suppress(HarkaraError):
@@ -105,8 +110,12 @@ def _free_port_base() -> int:
 
 
 @contextmanager
-def started_stack() -> Iterator[Stack]:
-    """Start a stack, and end it whatever happens: should the tests themselves be killed, it ends by itself."""
+def started_stack(*words: str) -> Iterator[Stack]:
+    """Start a stack, and end it whatever happens: should the tests themselves be killed, it ends by itself.
+
+    Args:
+        words: what else `harkara up` is told.
+    """
     # Not under pytest's own folder: that is closed to the user that the database runs as.
     directory = Path(tempfile.mkdtemp(prefix="harkara-e2e-"))
     directory.chmod(0o711)
@@ -123,6 +132,7 @@ def started_stack() -> Iterator[Stack]:
                 str(stack.home),
                 "--port-base",
                 str(_free_port_base()),
+                *words,
             ],
             env=_environment(),
             stdin=subprocess.DEVNULL,
