@@ -6,12 +6,11 @@ import socket
 from typing import Any
 
 import pytest
+from services.ingress.tests.serving import Echo, Raw, connected, served
 from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from harkara_ingress.http.context import ANSWER_KEY
-
-from .serving import Echo, Raw, connected, served
 
 HEAD = b"POST /v1/x HTTP/1.1\r\nHost: edge\r\n"
 GET = b"GET /%b HTTP/1.1\r\nHost: edge\r\n\r\n"

@@ -1,11 +1,10 @@
 """One port for several processes of the edge, where they are told to share it."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 
 import aiohttp
 import pytest
+from services.ingress.tests.serving import served
 from starlette.responses import PlainTextResponse
 
 from harkara_ingress.http.server import HttpServer
@@ -26,28 +25,14 @@ async def who_answers(port: int) -> set[str]:
         return set(await asyncio.gather(*(ask() for _ in range(CONNECTIONS))))
 
 
-@asynccontextmanager
-async def served(name: str, settings: Settings) -> AsyncIterator[HttpServer]:
-    server = HttpServer(PlainTextResponse(name), settings)
-    serving = asyncio.create_task(server.serve())
-    try:
-        async with asyncio.timeout(10):
-            while server.problem():
-                await asyncio.sleep(0.01)
-        yield server
-    finally:
-        serving.cancel()
-        await asyncio.wait([serving])
-
-
 async def test_a_shared_port_is_served_by_all_that_are_there() -> None:
-    async with served("first", Settings(http_port=0, http_shared=True)) as first:
-        async with served("second", Settings(http_port=first.port, http_shared=True)):
+    async with served(PlainTextResponse("first"), http_shared=True) as first:
+        async with served(PlainTextResponse("second"), http_port=first.port, http_shared=True):
             assert await who_answers(first.port) == {"first", "second"}
         assert await who_answers(first.port) == {"first"}
 
 
 async def test_a_port_is_not_shared_unasked() -> None:
-    async with served("first", Settings(http_port=0)) as first:
+    async with served(PlainTextResponse("first")) as first:
         with pytest.raises(OSError, match="Address already in use"):
             HttpServer(PlainTextResponse("second"), Settings(http_port=first.port, http_shared=True))

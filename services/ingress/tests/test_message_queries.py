@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from harkara_contracts.errors import HarkaraError
 from harkara_contracts.ids import is_message_id, new_message_id
-from harkara_ingress.status.message_queries import _cursor, _read_cursor, checked_range
-from harkara_ingress.status.read_model import MessageRow
+from harkara_ingress.status.cursor import cursor_after, read_cursor
+from harkara_ingress.status.message_queries import checked_range
 
 INSTANTS = st.datetimes(datetime(2000, 1, 1), datetime(2100, 1, 1), timezones=st.just(UTC))  # noqa: DTZ001  # bounds are naive
 
@@ -19,14 +19,13 @@ INSTANTS = st.datetimes(datetime(2000, 1, 1), datetime(2100, 1, 1), timezones=st
 @given(INSTANTS)
 def test_a_cursor_leads_to_where_it_was_made(at: datetime) -> None:
     message_id = new_message_id()
-    row = MessageRow(at.date(), message_id, "ACC1", test_mode=False, rank=10, accepted_at=at)
-    assert _read_cursor(_cursor(row)) == (at, message_id)
+    assert read_cursor(cursor_after(at, message_id), is_message_id) == (at, message_id)
 
 
 @given(st.one_of(st.text(), st.binary().map(lambda raw: base64.urlsafe_b64encode(raw).decode())))
 def test_any_other_text_is_refused_or_is_a_place(text: str) -> None:
     with suppress(HarkaraError):
-        at, message_id = _read_cursor(text)
+        at, message_id = read_cursor(text, is_message_id)
         assert at.utcoffset() == timedelta()
         assert is_message_id(message_id)
 

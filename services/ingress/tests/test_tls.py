@@ -8,11 +8,10 @@ from pathlib import Path
 import pytest
 import trustme
 from pydantic import ValidationError
+from services.ingress.tests.serving import Echo, connected, served
 
 from harkara_ingress.http.tls import Certificate
 from harkara_ingress.settings import Settings
-
-from .serving import Echo, connected, served
 
 HOST = "edge.harkara.example"
 

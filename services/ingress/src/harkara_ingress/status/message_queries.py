@@ -5,8 +5,6 @@ pages moves nothing.
 """
 
 import asyncio
-import base64
-import binascii
 import time
 from collections.abc import Sequence
 from datetime import UTC, date, datetime, timedelta
@@ -20,6 +18,7 @@ from harkara_contracts.ids import day_of, day_of_batch, is_batch_id, is_message_
 from harkara_contracts.subjects import Category, Channel
 from harkara_ingress.http.common import Cursor, Instant, Paise, paise
 from harkara_ingress.sending.acceptance import RecentMessages
+from harkara_ingress.status.cursor import cursor_after, read_cursor
 from harkara_ingress.status.message_search import Query
 from harkara_ingress.status.message_store import MessageStore
 from harkara_ingress.status.read_model import (
@@ -210,7 +209,10 @@ class MessageQueries:
             HarkaraError: ERR_INVALID_REQUEST, a range that is empty or too long, or a cursor that is none of ours.
         """
         listed = await self._store.page(_query(account_id, wanted))
-        following = _cursor(listed[-1].row) if len(listed) == wanted.limit else None
+        following = None
+        if len(listed) == wanted.limit:
+            last = listed[-1].row
+            following = cursor_after(last.accepted_at, last.message_id)
         found = [MessageSummary(**_summary(one.row, one.state, one.cost_mp, one.units)) for one in listed]
         return MessagePage(messages=found, next_cursor=following)
 
@@ -271,7 +273,7 @@ def _query(account_id: str, wanted: MessageFilter) -> Query:
         batch_id=wanted.batch_id,
         error_code=wanted.error_code,
         test_mode=wanted.test_mode,
-        before=_read_cursor(wanted.cursor) if wanted.cursor else None,
+        before=read_cursor(wanted.cursor, is_message_id) if wanted.cursor else None,
         limit=wanted.limit,
     )
 
@@ -338,20 +340,3 @@ def _attempt(row: AttemptRow) -> AttemptStatus:
         error_code=row.error_code,
         error_description=row.error_description,
     )
-
-
-def _cursor(row: MessageRow) -> str:
-    text = f"{row.accepted_at.isoformat() if row.accepted_at else ''}|{row.message_id}"
-    return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
-
-
-def _read_cursor(cursor: str) -> tuple[datetime, str]:
-    try:
-        text = base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)).decode()
-        instant, _, message_id = text.partition("|")
-        at = datetime.fromisoformat(instant).astimezone(UTC)
-    except (binascii.Error, ValueError, OverflowError):
-        at, message_id = None, ""
-    if at is None or not is_message_id(message_id):
-        raise HarkaraError(ErrorCode.INVALID_REQUEST, "Field `cursor` must be the next_cursor of an earlier answer.")
-    return at, message_id

@@ -1,20 +1,17 @@
 """What became of bulk sends."""
 
-import base64
-import binascii
 from datetime import UTC, datetime
 from typing import Annotated
 
 from fastapi import APIRouter, Query
 from pydantic import BaseModel, ConfigDict
 
-from harkara_contracts.errors import ErrorCode, HarkaraError
 from harkara_contracts.ids import is_batch_id
 from harkara_ingress.bulk.batches import Batches
-from harkara_ingress.bulk.store import BatchRow
 from harkara_ingress.bulk.view import SUMMARY_EXAMPLE, BatchStatus, BatchSummary, status_of, summary_of
 from harkara_ingress.http.common import Cursor
 from harkara_ingress.http.context import Reader, Sender
+from harkara_ingress.status.cursor import cursor_after, read_cursor
 
 _AFTER_ALL = (datetime(9999, 1, 1, tzinfo=UTC), "")
 
@@ -53,9 +50,9 @@ def batch_routes(batches: Batches) -> APIRouter:
         caller: Reader, cursor: Cursor | None = None, limit: Annotated[int, Query(ge=1, le=200)] = 50
     ) -> BatchPage:
         """List bulks, newest first."""
-        before = _read_cursor(cursor) if cursor else _AFTER_ALL
+        before = read_cursor(cursor, is_batch_id) if cursor else _AFTER_ALL
         rows = await batches.page(caller.account_id, before, limit)
-        following = _cursor(rows[-1]) if len(rows) == limit else None
+        following = cursor_after(rows[-1].accepted_at, rows[-1].batch_id) if len(rows) == limit else None
         return BatchPage(batches=[summary_of(row) for row in rows], next_cursor=following)
 
     @router.delete("/v1/batches/{batch_id}")
@@ -68,20 +65,3 @@ def batch_routes(batches: Batches) -> APIRouter:
         return BatchStopped(batch_id=batch_id)
 
     return router
-
-
-def _cursor(row: BatchRow) -> str:
-    text = f"{row.accepted_at.isoformat()}|{row.batch_id}"
-    return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
-
-
-def _read_cursor(cursor: str) -> tuple[datetime, str]:
-    try:
-        text = base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)).decode()
-        instant, _, batch_id = text.partition("|")
-        at = datetime.fromisoformat(instant).astimezone(UTC)
-    except (binascii.Error, ValueError, OverflowError):
-        at, batch_id = None, ""
-    if at is None or not is_batch_id(batch_id):
-        raise HarkaraError(ErrorCode.INVALID_REQUEST, "Field `cursor` must be the next_cursor of an earlier answer.")
-    return at, batch_id
