@@ -33,6 +33,7 @@ def test_twenty_at_once_send_one_message(account: Account, phones: Phones) -> No
     (message_id,) = {answer.body["message_id"] for answer in answers}
     account.client.reached(message_id, "delivered")
     assert len(phones.got(to)) == 1
+    account.paid(message_id, PAISE_A_PART)
     assert account.client.get("/v1/account/usage")["usage"][0]["units"] == 1
 
 

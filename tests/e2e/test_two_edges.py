@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 import pytest
 import redis
 from tests.e2e.client import Account, Client, Phones, furnish, new_number, open_account, shipping
+from tests.e2e.fates import PAISE_A_PART
 from tests.e2e.stack import Stack, started_stack
 from tests.e2e.waiting import eventually
 
@@ -194,6 +195,7 @@ def test_a_key_fired_fifty_times_at_once_sends_one_message(account: Account, pho
     assert all(body == fired.answers[0][2] for _, _, body in fired.answers)
     account.client.reached(message_id, "delivered")
     assert len(phones.got(to)) == 1
+    account.paid(message_id, PAISE_A_PART)
     assert account.client.get("/v1/account/usage")["usage"][0]["units"] == 1
 
 
