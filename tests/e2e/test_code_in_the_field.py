@@ -3,8 +3,8 @@
 Much of it was written against other guides than ours: it retries unless it reads exactly 202, takes `Retry-After` for an
 integer, looks at keys before it looks at the status, drops what it believes to have seen, and signs bodies that its HTTP
 library then writes otherwise. Each of these is a test here, with the client's own steps in it. T14 and T15 (the last call of
-a code, the length of an RCS text) stand in the edge's `test_channels.py`, T22 (the edges of price slabs) in billing's
-`test_price_book.py`. OTP sessions (T12) and the prices of WhatsApp (T16, T17) have no code yet.
+a code, the length of an RCS text) stand in the edge's `test_channels.py`, T16, T17 and T22 (what WhatsApp is sold by, prices
+below cost, the edges of slabs) in billing's `test_price_book.py`.
 """
 
 import hashlib
@@ -163,6 +163,14 @@ def test_t11_a_template_goes_by_our_name_or_by_its_dlt_id(account: Account, phon
         to = new_number()
         account.accepted(to, template_id=template_id)
         assert phones.the_message(to)["text"] == SHIPPED_TEXT
+
+
+def test_t12_a_code_may_live_for_any_seconds_of_its_range(account: Account) -> None:
+    account.template("CODE", "{#num:otp#} is your E2E Stores code. - E2E Stores", category="otp")
+    for seconds in (30, 60, 90, 120, 137, 180):
+        account.accepted(template_id="CODE", category="otp", variables={"otp": "4711"}, validity_seconds=seconds)
+    for wrong in (29, 90.5, "soon"):
+        assert account.send(template_id="CODE", category="otp", validity_seconds=wrong).status == 400
 
 
 def test_t13_the_order_of_a_cascade_is_the_callers_and_its_timeouts_are_by_channel(account: Account) -> None:

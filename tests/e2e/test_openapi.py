@@ -22,7 +22,7 @@ from schemathesis.checks import (
 from tests.e2e.client import Client, furnish, open_account
 from tests.e2e.stack import Stack
 
-EXAMPLES = int(os.environ.get("HARKARA_OPENAPI_EXAMPLES", "40"))
+EXAMPLES = int(os.environ.get("HARKARA_OPENAPI_EXAMPLES", "20"))
 """For each operation, of right data and of wrong; 200 take about five minutes."""
 
 CHECKS = [

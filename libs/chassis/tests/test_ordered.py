@@ -111,9 +111,11 @@ async def test_a_lost_consumer_is_made_anew_where_reading_was(connection: Bus, b
 
 
 async def test_a_message_that_went_another_way_is_asked_for_again(
-    connection: Bus, raw: Client, bus: BusProbe, account_id: str
+    connection: Bus, raw: Client, bus: BusProbe, account_id: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A request of somebody else at the same consumer takes one away, as a lost connection does."""
+    monkeypatch.setattr(pulling, "HEARTBEAT_S", 0.3)
+    monkeypatch.setattr(pulling, "EXPIRES_S", 1.0)
     client = connection.client
     async with reading(client, account_id, await bus.publish([told(account_id, 0)])) as reader:
         first = asyncio.create_task(numbers(reader, 4))

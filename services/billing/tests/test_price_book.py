@@ -99,6 +99,20 @@ def test_other_channels(channel: Channel, category: Category, before: int, paise
     assert price(BOOK, channel, category, before, 1) == from_paise(paise)
 
 
+def test_whatsapp_is_sold_by_conversation_within_the_published_range() -> None:
+    ranges = {"authentication": (15, 25), "utility": (20, 35), "marketing": (40, 80), "service": (10, 20)}
+    for name, (low, high) in ranges.items():
+        assert from_paise(low) <= BOOK.listed[Channel.WHATSAPP, name].rates_mp[0] <= from_paise(high)
+
+
+def test_a_price_below_what_the_carrier_takes_is_told(tmp_path: Path) -> None:
+    assert list(BOOK.below_cost) == ["the list price of whatsapp.marketing is 40 paise, and the carrier takes 86.31"]
+    agreed = _book(tmp_path, "[accounts.ACC1.whatsapp]\nmarketing = [79.5]\nutility = [20]\n")
+    assert agreed.below_cost[1:] == [
+        "the price of ACC1 of whatsapp.marketing is 79.5 paise, and the carrier takes 86.31"
+    ]
+
+
 def test_a_channel_without_list_price_is_not_sold() -> None:
     with pytest.raises(NoPriceError):
         price(BOOK, Channel.EMAIL, Category.OTP, 0, 1, "ACC1")

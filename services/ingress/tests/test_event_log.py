@@ -92,6 +92,11 @@ def numbers(events: list[Event]) -> list[int]:
     return [event.body["number"] for event in events]
 
 
+@pytest.fixture(autouse=True)
+def rights_are_looked_at_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("harkara_ingress.status.event_log._LOOK_S", 0.5)
+
+
 async def test_an_account_follows_its_own_events_as_they_happen(client: Any, bus: Any) -> None:
     await bus.publish([told(client.account_id, number=99)])
     async with following(client) as stream:

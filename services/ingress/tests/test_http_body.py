@@ -14,7 +14,7 @@ from starlette.types import Message, Receive
 from harkara_contracts.errors import ErrorCode, HarkaraError
 from harkara_ingress.http.body import Bodies
 from harkara_ingress.http.context import RequestContext
-from harkara_ingress.http.errors import BusyError, UnreadableBodyError
+from harkara_ingress.refusals import BusyError, WrongFieldsError
 from harkara_ingress.settings import Settings
 
 USUAL = 1_024
@@ -67,7 +67,7 @@ UNREADABLE = [
 
 @pytest.mark.parametrize("body", UNREADABLE)
 async def test_what_is_no_json_is_refused(body: bytes) -> None:
-    with pytest.raises(UnreadableBodyError) as refused:
+    with pytest.raises(WrongFieldsError) as refused:
         await read(body)
     assert refused.value.code is ErrorCode.INVALID_REQUEST
     assert refused.value.fields[0]["field"] == "body"
@@ -82,7 +82,7 @@ async def test_what_is_no_json_is_refused(body: bytes) -> None:
     ],
 )
 async def test_a_key_that_comes_twice_is_named_with_its_place(body: bytes, key: str, place: str) -> None:
-    with pytest.raises(UnreadableBodyError) as refused:
+    with pytest.raises(WrongFieldsError) as refused:
         await read(body)
     assert refused.value.fields == ({"field": key, "message": f"Comes twice, at {place}"},)
 
@@ -109,7 +109,7 @@ def test_large_bodies_are_checked_as_small_ones_are(text: str, piece: int) -> No
     async def outcome(most: int | None, filler: bytes) -> str:
         try:
             await read(filler + body, piece=piece if most is None else USUAL, most=most)
-        except UnreadableBodyError:
+        except WrongFieldsError:
             return "taken"  # the JSON of large bodies is the route's to read
         except HarkaraError as error:
             return error.message

@@ -147,7 +147,9 @@ async def test_an_idle_connection_is_shut_and_a_busy_one_is_not() -> None:
         assert await raw.rest() == b""
 
 
-async def test_a_body_that_nobody_waits_for_is_not_waited_for_long() -> None:
+async def test_a_body_that_nobody_waits_for_is_not_waited_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("harkara_ingress.http.connection._REST_S", 1.0)
+
     async def answers_at_once(scope: Scope, receive: Receive, send: Send) -> None:
         await scope[ANSWER_KEY](413, b"", b"", is_last=False)
 

@@ -54,7 +54,10 @@ async def test_a_carrier_that_answers_nothing_is_silent_until_it_answers(
     funded: Any, bus: Any, simulate: Any, senders: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(condition, "SILENT_S", 0.2)
-    async with simulate(response_loss=1.0, receipts=False) as smsc, senders(smsc.port) as service:
+    async with (
+        simulate(response_loss=1.0, receipts=False) as smsc,
+        senders(smsc.port, response_timeout_s=2.0) as service,
+    ):
         await until(lambda: state_of(service) == "up")
         await bus.publish([funded()])
         await until(lambda: state_of(service) == "silent")

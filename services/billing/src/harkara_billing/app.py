@@ -1,6 +1,7 @@
 """Billing: reserves an attempt's price before it may be sent, captures it when the carrier took it."""
 
 import asyncio
+import logging
 
 from harkara_billing.balances import BalanceTeller
 from harkara_billing.handlers import Handlers
@@ -14,11 +15,15 @@ from harkara_chassis.faults import is_passing
 from harkara_contracts import commands, consumers
 from harkara_contracts.facts import BalanceFact
 
+logger = logging.getLogger(__name__)
+
 _LOOK_AT_MONTHS_S = 6 * 3600.0
 
 
 async def build(service: Service[Settings]) -> None:
     book = load_price_book(service.settings.prices_file)
+    for words in book.below_cost:
+        logger.warning("sold below cost: %s", words)
     store = Store(service.database, book)
     teller = BalanceTeller(store, book, service.publisher.publish, service.view(BalanceFact).get)
     handlers = Handlers(store, teller)

@@ -7,7 +7,7 @@ exact across any number of edges.
 
 import tomllib
 from bisect import bisect_right
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta, timezone
 from decimal import Decimal
@@ -76,6 +76,7 @@ class _ChannelPrices(_Strict):
     columns: dict[Category, str]
     rates: dict[str, list[Decimal]]
     range: dict[str, tuple[Decimal, Decimal]] = {}
+    costs: dict[str, Decimal] = {}
 
     @model_validator(mode="after")
     def _is_whole(self) -> "_ChannelPrices":
@@ -132,6 +133,8 @@ class PriceBook:
     agreed: Mapping[tuple[str, Channel, str], Column]
     billed_failures: Mapping[str, bool]
     unlisted_failure_is_billed: bool
+    below_cost: Sequence[str] = ()
+    """Rates that are less than their carrier takes, in words for the operator."""
 
     def column(self, channel: Channel, category: Category, account_id: str) -> Column:
         """Return the column that prices a category for an account.
@@ -215,4 +218,21 @@ def _compile(parsed: _BookFile) -> PriceBook:
         agreed=agreed,
         billed_failures={code.value: billed for code, billed in parsed.failures.billed.items()},
         unlisted_failure_is_billed=parsed.failures.default,
+        below_cost=list(_below_cost(parsed)),
     )
+
+
+def _below_cost(parsed: _BookFile) -> Iterator[str]:
+    for channel in Channel:
+        prices = parsed.channel(channel)
+        sold = [("the list price", prices.rates)]
+        sold += [
+            (f"the price of {account}", rates[channel])
+            for account, rates in parsed.accounts.items()
+            if channel in rates
+        ]
+        for whose, rates in sold:
+            for name, cost in prices.costs.items():
+                least = min(rates.get(name, [cost]))
+                if least < cost:
+                    yield f"{whose} of {channel.value}.{name} is {least} paise, and the carrier takes {cost}"

@@ -12,7 +12,7 @@ from harkara_ingress.access.guard import Guard
 from harkara_ingress.access.limits import Decision, Limiter, Rate
 from harkara_ingress.http.context import RequestContext
 from harkara_ingress.http.proxies import counted_as
-from harkara_ingress.sending.acceptance import RateLimitedError
+from harkara_ingress.refusals import RateLimitedError
 
 
 class Admission:

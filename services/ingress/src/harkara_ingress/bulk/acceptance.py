@@ -27,6 +27,7 @@ from harkara_contracts.ids import batch_id_of, new_message_id
 from harkara_ingress.access.accounts import Caller
 from harkara_ingress.bulk.portions import Cutter, Entry, Written, timers
 from harkara_ingress.bulk.request import Recipient, check_count, read_recipient, shown_number
+from harkara_ingress.refusals import WrongFieldsError
 from harkara_ingress.sending.acceptance import Acceptance, Checked
 from harkara_ingress.sending.idempotency import Idempotency
 from harkara_ingress.sending.request import SmsSend, checked_channels, content_of, event_of
@@ -64,18 +65,13 @@ class Rejected(NamedTuple):
     error_message: str
 
 
-class NobodyLeftError(HarkaraError):
-    """Every recipient was rejected; `fields` are the first of them."""
-
-    def __init__(self, rejected: Sequence[Rejected]) -> None:
-        first = rejected[0]
-        super().__init__(
-            ErrorCode(first.error_code),
-            f"None of the {len(rejected):,} recipients can be sent to. The first: {first.error_message}",
-        )
-        self.fields = tuple(
-            {"field": f"recipients.{one.place}", "message": one.error_message} for one in rejected[:_FIRST_FAULTS]
-        )
+def _nobody_left(rejected: Sequence[Rejected]) -> WrongFieldsError:
+    first = rejected[0]
+    return WrongFieldsError(
+        ErrorCode(first.error_code),
+        f"None of the {len(rejected):,} recipients can be sent to. The first: {first.error_message}",
+        [{"field": f"recipients.{one.place}", "message": one.error_message} for one in rejected[:_FIRST_FAULTS]],
+    )
 
 
 class _Judged(NamedTuple):
@@ -149,7 +145,7 @@ class BulkAcceptance:
             fingerprint: what tells this request from another under the same key: a digest of path and body.
 
         Raises:
-            HarkaraError: why nothing of it was accepted; `NobodyLeftError` when each recipient was rejected.
+            HarkaraError: why nothing of it was accepted; `WrongFieldsError` when each recipient was rejected.
         """
         check_count(len(recipients))
         if idempotency_key is None:
@@ -167,7 +163,7 @@ class BulkAcceptance:
         prototype = self._prototype(caller, request, batch_id_of(claimed_id), at)
         judged = await self._judge(prototype, recipients)
         if not judged.total:
-            raise NobodyLeftError(judged.rejected)
+            raise _nobody_left(judged.rejected)
         self._check_balance(caller, prototype, judged.units)
         batch = _batch(request, prototype, judged)
         try:

@@ -23,9 +23,9 @@ from harkara_ingress.access.admission import Admission
 from harkara_ingress.grpc.conversion import decoded
 from harkara_ingress.grpc.refusals import DETAILS_KEY, details_of, status_code
 from harkara_ingress.http.context import RequestContext, caller_with, request_id_of
-from harkara_ingress.http.errors import BusyError, refusal_of
+from harkara_ingress.http.errors import refusal_of
 from harkara_ingress.http.proxies import TrustedProxies
-from harkara_ingress.sending.acceptance import RateLimitedError
+from harkara_ingress.refusals import BusyError, RateLimitedError
 from harkara_ingress.settings import Settings
 
 _CALLS = counter("harkara_grpc_calls", "Calls answered, by method and status.", ("method", "status"))

@@ -9,7 +9,7 @@ from harkara_ingress.grpc.calls import Calls, GrpcService, Teller
 from harkara_ingress.grpc.conversion import fields_of, made
 from harkara_ingress.grpc.gen.harkara.v1 import events_pb2 as pb
 from harkara_ingress.http.context import RequestContext, caller_with
-from harkara_ingress.http.errors import BusyError
+from harkara_ingress.refusals import BusyError
 from harkara_ingress.status.event_log import EventLog, LoggedEvent
 
 _NAME = pb.DESCRIPTOR.services_by_name["Events"].full_name

@@ -13,7 +13,7 @@ import grpc
 import grpc.aio
 
 from harkara_ingress.grpc.calls import Calls
-from harkara_ingress.http.errors import BusyError
+from harkara_ingress.refusals import BusyError
 
 _MAX_STREAMS = 128
 _LONGEST_S = 300.0

@@ -16,7 +16,7 @@ from starlette.types import Receive
 
 from harkara_contracts.errors import ErrorCode, HarkaraError
 from harkara_ingress.http.context import RequestContext
-from harkara_ingress.http.errors import BusyError, UnreadableBodyError
+from harkara_ingress.refusals import BusyError, WrongFieldsError
 from harkara_ingress.settings import Settings
 
 _NUL = rb"\u0000"
@@ -185,10 +185,14 @@ def _unreadable(words: str) -> HarkaraError:
     doubled = _DOUBLED.fullmatch(words)
     if doubled is not None:
         key, place = doubled[1][:_MAX_KEY_CHARACTERS], doubled[2]
-        return UnreadableBodyError(
+        return _wrong(
             f"A key comes twice in one object of the body (at {place}). Say it once.", key, f"Comes twice, at {place}"
         )
-    return UnreadableBodyError("The body is not valid JSON.", "body", f"Invalid JSON: {words}")
+    return _wrong("The body is not valid JSON.", "body", f"Invalid JSON: {words}")
+
+
+def _wrong(message: str, field: str, detail: str) -> HarkaraError:
+    return WrongFieldsError(ErrorCode.INVALID_REQUEST, message, [{"field": field, "message": detail}])
 
 
 def _is_plain(headers: dict[bytes, bytes]) -> bool:

@@ -17,15 +17,12 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from harkara_contracts.errors import ErrorCode, HarkaraError, http_status
-from harkara_ingress.bulk.acceptance import NobodyLeftError
-from harkara_ingress.sending.acceptance import RateLimitedError
+from harkara_ingress.refusals import RETRY_SHORTLY_S, BusyError, RateLimitedError, WrongFieldsError
 
 logger = logging.getLogger(__name__)
 
 _MAX_FIELDS = 20
 _MAX_PLACE = 64
-
-_RETRY_SHORTLY_S = 1.0
 
 _BY_STATUS = {
     404: (ErrorCode.NOT_FOUND, "There is nothing at this path. The API is described at /docs."),
@@ -34,22 +31,6 @@ _BY_STATUS = {
     413: (ErrorCode.PAYLOAD_TOO_LARGE, "The body is too large. Split the request."),
     415: (ErrorCode.INVALID_REQUEST, "The body must be JSON, not compressed: Content-Type: application/json."),
 }
-
-
-class BusyError(HarkaraError):
-    """Too much is under way; another try is worth while after `retry_after_s`."""
-
-    def __init__(self, message: str, retry_after_s: float = _RETRY_SHORTLY_S) -> None:
-        super().__init__(ErrorCode.UNAVAILABLE, message)
-        self.retry_after_s = retry_after_s
-
-
-class UnreadableBodyError(HarkaraError):
-    """The body as a whole cannot be read; `field` and `detail` say where and why."""
-
-    def __init__(self, message: str, field: str, detail: str) -> None:
-        super().__init__(ErrorCode.INVALID_REQUEST, message)
-        self.fields = ({"field": field, "message": detail},)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +62,7 @@ def refusal_of(error: Exception, request_id: str) -> Refusal:
     """Say what an exception means to the client."""
     match error:
         case HarkaraError():
-            fields = error.fields if isinstance(error, UnreadableBodyError | NobodyLeftError) else ()
+            fields = error.fields if isinstance(error, WrongFieldsError) else ()
             return Refusal(http_status(error.code), error.code, error.message, fields, _headers(error))
         case ValidationError():
             return _invalid(error.errors(include_url=False, include_input=False), prefix=0)
@@ -107,7 +88,7 @@ def _retry_after_s(error: HarkaraError) -> float:
         case BusyError():
             return error.retry_after_s
         case _:
-            return _RETRY_SHORTLY_S
+            return RETRY_SHORTLY_S
 
 
 def _our_fault(error: Exception, request_id: str) -> Refusal:

@@ -25,10 +25,10 @@ from harkara_ingress.access.admission import Admission
 from harkara_ingress.http.body import Bodies
 from harkara_ingress.http.context import ANSWER_KEY, SCOPE_KEY, RequestContext, request_id_of
 from harkara_ingress.http.direct import DirectRoute
-from harkara_ingress.http.errors import BusyError, refusal_of
+from harkara_ingress.http.errors import refusal_of
 from harkara_ingress.http.proxies import TrustedProxies
 from harkara_ingress.http.tally import TALLY
-from harkara_ingress.sending.acceptance import RateLimitedError
+from harkara_ingress.refusals import BusyError, RateLimitedError
 from harkara_ingress.settings import Settings
 
 _JSON = b"content-type: application/json\r\n"

@@ -19,7 +19,8 @@ from harkara_contracts.facts import BalanceFact
 from harkara_contracts.ids import new_message_id
 from harkara_contracts.subjects import Category
 from harkara_ingress.access.accounts import Caller
-from harkara_ingress.access.limits import Decision, Limiter
+from harkara_ingress.access.limits import Limiter
+from harkara_ingress.refusals import RateLimitedError
 from harkara_ingress.sending.idempotency import Idempotency
 from harkara_ingress.sending.request import (
     SmsSend,
@@ -33,14 +34,6 @@ from harkara_ingress.sending.request import (
 from harkara_ingress.sending.schedules import checked_schedule
 from harkara_ingress.status.read_model import MessageRow, accepted_row
 from harkara_registry import SANDBOX_TEMPLATES, Refused, Registry, RenderedSms, judge
-
-
-class RateLimitedError(HarkaraError):
-    """Too much at once; `decision` says of which limit, and when it would have been allowed."""
-
-    def __init__(self, message: str, decision: Decision) -> None:
-        super().__init__(ErrorCode.RATE_LIMIT_EXCEEDED, message)
-        self.decision = decision
 
 
 class RefusedSendError(HarkaraError):

@@ -29,8 +29,7 @@ from harkara_contracts.streams import CLIENT
 from harkara_contracts.subjects import key_token, subject
 from harkara_contracts.views import View
 from harkara_ingress.access.limits import Decision
-from harkara_ingress.http.errors import BusyError
-from harkara_ingress.sending.acceptance import RateLimitedError
+from harkara_ingress.refusals import BusyError, RateLimitedError
 
 TRUNCATED = "log.truncated"
 BEGINNING = "0"
