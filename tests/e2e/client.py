@@ -105,11 +105,15 @@ class Client:
         return self.get(f"/v1/messages/{message_id}")
 
     def reached(self, message_id: str, state: str, *, timeout_s: float = 15.0) -> dict[str, Any]:
-        """Wait until a message is in a state, and return all that is told of it."""
+        """Wait until a message is in a state, and return all that is told of it.
+
+        A message and its attempts are told by streams of their own: delivered is it when an attempt says so, too.
+        """
 
         def look() -> dict[str, Any] | None:
             told = self.message(message_id)
-            return told if told["state"] == state else None
+            is_told = state != "delivered" or state in {attempt["state"] for attempt in told["attempts"]}
+            return told if told["state"] == state and is_told else None
 
         return eventually(look, timeout_s=timeout_s, what=f"{message_id} {state}")
 
