@@ -3,9 +3,11 @@
 import asyncio
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
 import pytest
+from services.compliance.tests.stories import DAY, HOUR, NIGHT, NOON, OPENING, accepted_message
 
 from harkara_chassis import Service
 from harkara_chassis.clock import now_utc
@@ -21,7 +23,6 @@ from harkara_contracts.commands import CancelMessage, Done
 from harkara_contracts.errors import ErrorCode, HarkaraError
 from harkara_contracts.events import (
     BatchCancelled,
-    Content,
     Event,
     MessageAccepted,
     MessageCancelled,
@@ -30,42 +31,14 @@ from harkara_contracts.events import (
     MessageRejected,
     TimerDue,
 )
-from harkara_contracts.ids import new_account_id, new_batch_id, new_id, new_message_id
-from harkara_contracts.subjects import Category, Channel, lane_of
+from harkara_contracts.ids import new_account_id, new_batch_id, new_id
+from harkara_contracts.subjects import Category
 from harkara_registry import Registry
 
-NOON = datetime(2026, 3, 1, 6, 30, tzinfo=UTC)  # 12:00 IST
-NIGHT = datetime(2026, 3, 1, 18, 30, tzinfo=UTC)  # 00:00 IST
-OPENING = datetime(2026, 3, 2, 4, 30, tzinfo=UTC)  # 10:00 IST
 CLOSING = datetime(2026, 3, 2, 15, 30, tzinfo=UTC)  # 21:00 IST
-HOUR = timedelta(hours=1)
-DAY = timedelta(days=1)
 
 
-def accepted(
-    category: Category = Category.OTP,
-    *,
-    at: datetime = NOON,
-    send_at: datetime | None = None,
-    template: str = "SANDBOX_FREE",
-    account_id: str = "ACC1",
-    batch_id: str | None = None,
-) -> MessageAccepted:
-    return MessageAccepted(
-        message_id=new_message_id(),
-        account_id=account_id,
-        lane=lane_of(category),
-        test_mode=True,
-        correlation_id="order-1",
-        batch_id=batch_id,
-        to="919876543210",
-        category=category,
-        channels=[Channel.SMS],
-        content=Content(sender="HARKRA", template_id=template, message="Hello"),
-        accepted_at=at,
-        expires_at=(send_at or at) + 7 * DAY,
-        send_at=send_at,
-    )
+accepted = partial(accepted_message, validity=7 * DAY)
 
 
 def cancel_of(event: MessageAccepted) -> CancelMessage:

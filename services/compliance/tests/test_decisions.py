@@ -1,4 +1,7 @@
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
+from functools import partial
+
+from services.compliance.tests.stories import HOUR, NIGHT, NOON, OPENING, accepted_message
 
 from harkara_compliance.verdict import (
     MAX_TIMER_BYTES,
@@ -10,49 +13,19 @@ from harkara_compliance.verdict import (
 )
 from harkara_contracts.errors import ErrorCode
 from harkara_contracts.events import (
-    Content,
     MessageAccepted,
     MessageCleared,
     MessageDeferred,
     MessageRejected,
     TimerDue,
 )
-from harkara_contracts.ids import new_message_id
-from harkara_contracts.subjects import Category, Channel, lane_of
+from harkara_contracts.subjects import Category, Channel
 from harkara_registry import Registry
 
-NOON = datetime(2026, 3, 1, 6, 30, tzinfo=UTC)  # 12:00 IST
-NIGHT = datetime(2026, 3, 1, 18, 30, tzinfo=UTC)  # 00:00 IST
-OPENING = datetime(2026, 3, 2, 4, 30, tzinfo=UTC)  # 10:00 IST
-HOUR = timedelta(hours=1)
 REGISTRY = Registry()
 
 
-def accepted(
-    category: Category = Category.OTP,
-    *,
-    at: datetime = NOON,
-    send_at: datetime | None = None,
-    validity: timedelta = timedelta(days=1),
-    template: str = "SANDBOX_FREE",
-    channels: tuple[Channel, ...] = (Channel.SMS,),
-    message: str = "Hello",
-) -> MessageAccepted:
-    return MessageAccepted(
-        message_id=new_message_id(),
-        account_id="ACC1",
-        lane=lane_of(category),
-        test_mode=True,
-        correlation_id="order-1",
-        batch_id="BATCH1",
-        to="919876543210",
-        category=category,
-        channels=list(channels),
-        content=Content(sender="HARKRA", template_id=template, message=message),
-        accepted_at=at,
-        expires_at=(send_at or at) + validity,
-        send_at=send_at,
-    )
+accepted = partial(accepted_message, batch_id="BATCH1")
 
 
 def test_cleared_carries_all_that_routing_needs() -> None:
